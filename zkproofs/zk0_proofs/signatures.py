@@ -156,7 +156,7 @@ def sign(account: LocalAccount, domain: LedgerDomain, message: Message) -> bytes
     Raises:
         IdentityError: the account is not the node that the message names.
     """
-    if account.address != message.node:
+    if str(account.address) != message.node:
         raise IdentityError(
             f"the message names node {message.node} but the key is that of {account.address}; "
             "use the keystore with which the node was registered"
@@ -192,7 +192,7 @@ def verify(domain: LedgerDomain, message: Message, signature: bytes) -> None:
         ProofRejected: it is not (check 0).
     """
     signer = recover(domain, message, signature)
-    if signer != message.node:
+    if str(signer) != str(message.node):
         kind = _fields(message)[0]
         raise ProofRejected(
             SIGNATURE_CHECK,
