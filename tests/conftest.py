@@ -1,0 +1,65 @@
+"""Kinds of tests: the folder a test lies in decides what it may use and how long it may take."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+TESTS = Path(__file__).parent
+TIMEOUT_S = {"unit": 60, "contract": 300, "integration": 600, "e2e": 1200}
+"""The longest that one test of a kind may take; whole kinds take far less on an idle machine."""
+
+
+def kind_of(path: Path) -> str:
+    """Return the kind of the test at `path`: the name of its folder under tests/."""
+    folder = path.relative_to(TESTS).parts[0]
+    if folder not in TIMEOUT_S:
+        raise pytest.UsageError(
+            f"{path} lies in no folder of a kind; move it to one of {', '.join(TIMEOUT_S)}"
+        )
+    return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its kind, give it the kind's time limit and run the quick kinds first."""
+    kinds = list(TIMEOUT_S)
+    for item in items:
+        kind = kind_of(item.path)
+        item.add_marker(getattr(pytest.mark, kind))
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S[kind]))
+    items.sort(key=lambda item: kinds.index(kind_of(item.path)))
+
+
+@pytest.fixture(autouse=True)
+def _no_network_in_unit_tests(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    if request.node.get_closest_marker("unit") is not None:
+
+        def refuse(_socket: socket.socket, address: Any) -> NoReturn:
+            raise RuntimeError(f"a unit test tried to connect to {address!r}; move it to tests/integration")
+
+        monkeypatch.setattr(socket.socket, "connect", refuse)
+        monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep tests off the developer's own keys, settings and caches."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (
+            "XDG_DATA_HOME",
+            "XDG_CONFIG_HOME",
+            "XDG_STATE_HOME",
+            "XDG_CACHE_HOME",
+            "HF_HOME",
+            "FLWR_HOME",
+        ):
+            patch.setenv(name, str(home / name.lower()))
+        yield
