@@ -1,0 +1,50 @@
+"""Files that survive a crash: a reader sees the old content or the new one, never a part."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from .errors import StateError
+
+
+def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Replace the file at `path` by `content` in one step, creating its folder.
+
+    Raises:
+        StateError: the file system refuses (full disk, no permission); the old file is untouched.
+    """
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise StateError(
+            f"cannot write {path}: {error.strerror or error}; free space or fix permissions, then run again"
+        ) from error
+
+
+def read_limited(path: Path, limit_bytes: int) -> bytes:
+    """Return the content of `path`, refusing files larger than `limit_bytes` before reading them.
+
+    Raises:
+        StateError: the file is missing, unreadable or too large.
+    """
+    try:
+        size = path.stat().st_size
+        if size > limit_bytes:
+            raise StateError(
+                f"{path} has {size} bytes, expected at most {limit_bytes}; is it the right file?"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise StateError(f"cannot read {path}: {error.strerror or error}") from error

@@ -1,0 +1,209 @@
+"""What travels between aggregator and node, one request and one reply a protocol step.
+
+A message is a canonical JSON document and, where floats travel, safetensors bytes. Sizes are
+checked before anything is parsed; unknown fields are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from .digest import canonical_json
+from .encoding import (
+    ChecksumAddress,
+    Document,
+    FieldElement,
+    HexDigest,
+    HexPoint,
+    HexProof,
+    HexSignature,
+    LossText,
+    Uint64,
+    Weights,
+)
+from .errors import WireError
+from .rules.terms import CampaignTerms
+
+DOCUMENT_LIMIT_BYTES = 256 * 1024
+"""A proof with its path is 8 KiB; an update 2 KiB."""
+ARRAYS_LIMIT_BYTES = 1024 * 1024 * 1024
+"""A full-size action expert is 400 MB in float32."""
+
+FloatArrays = dict[str, npt.NDArray[np.float32]]
+
+
+class IdentifyReply(Document):
+    """C0: who answers, how much it trains on, and the root over its held-out samples."""
+
+    node: ChecksumAddress
+    num_examples: Uint64
+    sample_root: HexDigest
+    base_digest: HexDigest
+
+
+class ExpertRequest(Document):
+    """R1 of a whole-expert round: train the action expert from the model in force."""
+
+    campaign: HexDigest
+    round: Uint64
+    terms: CampaignTerms
+    base_model_digest: HexDigest
+
+
+class ExpertReply(Document):
+    """R2 of a whole-expert round; the trained arrays travel beside it. Losses are the node's word."""
+
+    node: ChecksumAddress
+    num_examples: Uint64
+    loss_before: LossText
+    loss_after: LossText
+    signature: HexSignature
+
+
+class ProposeRequest(Document):
+    """C1: propose a span; the averaged expert arrays and the feature statistics travel beside it."""
+
+    base_digest: HexDigest
+    expert_base_digest: HexDigest
+    expert_campaign_basis: HexDigest
+    has_expert_arrays: bool
+
+
+class ProposeReply(Document):
+    """C1: the ridge proposal [D, 6] travels beside it."""
+
+    node: ChecksumAddress
+
+
+class EnrolRequest(Document):
+    """C3: the basis travels beside it."""
+
+    campaign: HexDigest
+    base_digest: HexDigest
+    terms: CampaignTerms
+
+
+class EnrolReply(Document):
+    """C3: the node's data root, signed."""
+
+    node: ChecksumAddress
+    data_root: HexDigest
+    sample_root: HexDigest
+    num_examples: Uint64
+    signature: HexSignature
+
+
+class UpdateRequest(Document):
+    """R1: the model in force, which the node compares with the ledger."""
+
+    campaign: HexDigest
+    round: Uint64
+    base_model_digest: HexDigest
+    weights: Weights
+
+
+class UpdateReply(Document):
+    """R2: the node's whole V, its commitment and its signature."""
+
+    node: ChecksumAddress
+    weights: Weights
+    commitment: HexPoint
+    signature: HexSignature
+
+
+class ChallengeRequest(Document):
+    """R4: the inclusion path of the node's own update under the root on the ledger."""
+
+    campaign: HexDigest
+    round: Uint64
+    path: Annotated[tuple[HexDigest, ...], Field(max_length=64)]
+
+
+class AverageRequest(Document):
+    """R7: the average whose step the node is asked to prove on a fresh shard."""
+
+    campaign: HexDigest
+    round: Uint64
+    weights: Weights
+
+
+class ProofReply(Document):
+    """R5, R7: one proof, the shard it is about, and the node's signature over both."""
+
+    node: ChecksumAddress
+    shard_index: Annotated[int, Field(ge=0, lt=8)]
+    shard_commitment: HexPoint
+    shard_path: Annotated[tuple[HexDigest, ...], Field(min_length=3, max_length=3)]
+    proof: HexProof
+    instances: tuple[FieldElement, FieldElement, FieldElement]
+    signature: HexSignature
+    loss_before: LossText
+    """Held-out loss of the model in force over all the node's shards: its word, not proven."""
+    loss_after: LossText
+    prove_seconds: LossText
+
+
+_Document = TypeVar("_Document", bound=Document)
+
+
+def pack_document(document: Document) -> bytes:
+    """Return the canonical JSON of a message."""
+    return canonical_json(document.model_dump())
+
+
+def unpack_document(kind: type[_Document], content: object) -> _Document:
+    """Return the message in `content`.
+
+    Raises:
+        WireError: not bytes, too large, not JSON, or a field is missing, unknown or out of range.
+    """
+    if not isinstance(content, bytes):
+        raise WireError(f"{kind.__name__} is a {type(content).__name__}, expected bytes")
+    if len(content) > DOCUMENT_LIMIT_BYTES:
+        raise WireError(f"{kind.__name__} has {len(content)} bytes, expected at most {DOCUMENT_LIMIT_BYTES}")
+    try:
+        return kind.model_validate_json(content)
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise WireError(f"{kind.__name__} is malformed: {_first_line(error)}") from error
+
+
+def pack_arrays(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
+    """Return named arrays as safetensors bytes."""
+    return save_safetensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+
+
+def unpack_arrays(content: object, limit_bytes: int = ARRAYS_LIMIT_BYTES) -> FloatArrays:
+    """Return named float32 arrays from safetensors bytes.
+
+    Raises:
+        WireError: not bytes, too large, not safetensors, another type than float32, NaN or infinite.
+    """
+    if not isinstance(content, bytes):
+        raise WireError(f"arrays are a {type(content).__name__}, expected bytes")
+    if len(content) > limit_bytes:
+        raise WireError(f"arrays have {len(content)} bytes, expected at most {limit_bytes}")
+    try:
+        arrays = load_safetensors(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise WireError(f"arrays are not safetensors: {_first_line(error)}") from error
+    for name, array in arrays.items():
+        if array.dtype != np.float32:
+            raise WireError(f"array {name[:60]!r} is {array.dtype}, expected float32")
+        if not np.isfinite(array).all():
+            raise WireError(f"array {name[:60]!r} holds NaN or infinite values")
+    return arrays
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:300]
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

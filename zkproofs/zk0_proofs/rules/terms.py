@@ -1,0 +1,64 @@
+"""A campaign's configuration, fixed on the ledger by its digest before any proof exists (C2)."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from ..digest import document_digest
+from ..fixedpoint import margin_threshold
+from ..types import Digest
+
+PROTOCOL_VERSION = 1
+
+
+class CampaignTerms(BaseModel):
+    """The rules that nobody can change once a campaign is open.
+
+    Decimal strings are differences of mean squared error per row and real action dim.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = PROTOCOL_VERSION
+    kind: Literal["readout", "whole-expert"] = "readout"
+    action_dim: int = Field(default=6, ge=1, le=6)
+    # Columns of z that carry basis or constant; rows of V beyond them must be 0.
+    used_columns: int = Field(default=31, ge=0, le=32)
+    # What an own proof must show at least. Below ~0.0005 a rescaled copy of V can pass.
+    margin: str = "0.001"
+    # The average's lower median under which V stays and the campaign closes (R7).
+    average_floor: str = "0.002"
+    # Most examples that count for one node: bounds the pull of a false claim.
+    weight_cap: int = Field(default=100_000, ge=1, le=2**40)
+    # Weight of staying near the model in force when a node solves for V (larger hurts peers less).
+    proximal_mu: str = "1"
+    # Steps that each node trains the action expert in a whole-expert round; 0 for a read-out.
+    local_steps: int = Field(default=0, ge=0, le=1_000_000)
+    seed: int = Field(default=0, ge=0, lt=2**53)
+
+    @field_validator("margin", "average_floor", "proximal_mu")
+    @classmethod
+    def _is_decimal(cls, text: str) -> str:
+        try:
+            value = Decimal(text)
+        except InvalidOperation:
+            raise ValueError(f"{text!r} is not a decimal number such as 0.001") from None
+        if not value.is_finite() or value < 0 or len(text) > 24:
+            raise ValueError(f"{text!r} is not a finite number >= 0 of at most 24 characters")
+        return text
+
+    @property
+    def digest(self) -> Digest:
+        """Return configDigest."""
+        return document_digest(self.model_dump())
+
+    def threshold(self, rows: int) -> int:
+        """Return the least integer improvement of an own proof (check 5)."""
+        return margin_threshold(self.margin, rows, self.action_dim)
+
+    def average_threshold(self, rows: int) -> int:
+        """Return the least lower median of the average's proofs for V to change (R7)."""
+        return margin_threshold(self.average_floor, rows, self.action_dim)
