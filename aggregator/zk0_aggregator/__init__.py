@@ -1,0 +1,1 @@
+"""The aggregator: opens campaigns, verifies proofs, averages what is admitted and records it on the ledger."""

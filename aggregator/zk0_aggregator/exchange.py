@@ -1,0 +1,124 @@
+"""Asking nodes over Flower's Message API: what does not answer, or answers badly, is left out with a reason."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+from zk0_proofs.encoding import Document
+from zk0_proofs.errors import WireError
+from zk0_proofs.messages import FloatArrays, pack_arrays, pack_document, unpack_arrays, unpack_document
+from zk0_proofs.types import Reason
+
+logger = logging.getLogger(__name__)
+
+RECORD = "zk0"
+"""Name of the one ConfigRecord in every message: `document` and, where floats travel, `arrays`."""
+POLL_S = 0.1
+
+_Reply = TypeVar("_Reply", bound=Document)
+Tick = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one node is asked."""
+
+    document: Document
+    arrays: FloatArrays | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[_Reply]):
+    """What one node replied, parsed and checked for its form only."""
+
+    document: _Reply
+    arrays: FloatArrays | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a node's answer cannot be used."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answers(Generic[_Reply]):
+    """The answers to one step in the order of their arrival, and why others are missing."""
+
+    received: dict[int, Answer[_Reply]] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)
+
+
+class Exchange:
+    """One aggregator's line to its nodes. It is the only place that knows Flower's messages."""
+
+    def __init__(self, grid: Grid, timeout_s: float) -> None:
+        self._grid = grid
+        self._timeout_s = timeout_s
+
+    def connected(self, count: int) -> list[int]:
+        """Return the ids of connected nodes, waiting until `count` are there or the deadline passes."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            nodes = sorted(self._grid.get_node_ids())
+            if len(nodes) >= count or time.monotonic() > deadline:
+                return nodes
+            time.sleep(POLL_S)
+
+    def ask(
+        self,
+        action: str,
+        requests: Mapping[int, Request],
+        kind: type[_Reply],
+        tick: Tick = lambda: None,
+    ) -> Answers[_Reply]:
+        """Return the answers of the asked nodes that arrive before the step's deadline.
+
+        `action` is a Flower message type such as `train.update`; `tick` is called at each answer.
+        A node that fails, stays silent or sends something malformed appears in `failures`.
+        """
+        answers: Answers[_Reply] = Answers()
+        outstanding = set(self._grid.push_messages(_message(action, node, ask) for node, ask in requests.items()))
+        deadline = time.monotonic() + self._timeout_s
+        while outstanding and time.monotonic() < deadline:
+            for reply in self._grid.pull_messages(outstanding):
+                outstanding.discard(reply.metadata.reply_to_message_id)
+                _sort_in(answers, reply, kind)
+                tick()
+            if outstanding:
+                time.sleep(POLL_S)
+        for node in requests.keys() - answers.received.keys() - answers.failures.keys():
+            answers.failures[node] = Failure(Reason.NO_PROOF, f"no answer within {self._timeout_s:.0f} s")
+        for node, failure in answers.failures.items():
+            logger.warning("%s: node %d left out: %s", action, node, failure.message)
+        return answers
+
+
+def _message(action: str, node: int, request: Request) -> Message:
+    record: dict[str, bytes] = {"document": pack_document(request.document)}
+    if request.arrays is not None:
+        record["arrays"] = pack_arrays(request.arrays)
+    return Message(RecordDict({RECORD: ConfigRecord(dict(record))}), dst_node_id=node, message_type=action)
+
+
+def _sort_in(answers: Answers[_Reply], reply: Message, kind: type[_Reply]) -> None:
+    node = reply.metadata.src_node_id
+    if reply.has_error():
+        answers.failures[node] = Failure(Reason.NO_PROOF, f"the node failed: {reply.error.reason}"[:500])
+        return
+    try:
+        record = reply.content.config_records.get(RECORD)
+        if record is None:
+            raise WireError(f"the reply has no record {RECORD!r}")
+        arrays = unpack_arrays(record["arrays"]) if "arrays" in record else None
+        answers.received[node] = Answer(unpack_document(kind, record.get("document")), arrays)
+    except WireError as error:
+        answers.failures[node] = Failure(Reason.MALFORMED, str(error)[:500])

@@ -1,0 +1,67 @@
+"""Results of finished steps on disk, so that a run that died goes on where it was and repeats nothing.
+
+A step's name is a path such as `campaign-2/round-1/R2-updates`. Its result is stored before anything
+depends on it; whoever runs the step again gets the stored result instead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from zk0_proofs.digest import canonical_json
+from zk0_proofs.encoding import Document
+from zk0_proofs.errors import StateError
+from zk0_proofs.files import read_limited, write_atomic
+from zk0_proofs.messages import FloatArrays, pack_arrays, unpack_arrays
+
+STEP_LIMIT_BYTES = 1024 * 1024 * 1024
+
+_Kind = TypeVar("_Kind", bound=Document)
+
+
+class Journal:
+    """The finished steps of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def value(self, step: str, compute: Callable[[], Any]) -> Any:
+        """Return the JSON value of `step`, computing and storing it the first time."""
+        path = self.folder / f"{step}.json"
+        if not path.exists():
+            write_atomic(path, canonical_json(compute()))
+        try:
+            return json.loads(read_limited(path, STEP_LIMIT_BYTES))
+        except ValueError as error:
+            raise StateError(f"{path} is damaged: {error}; remove it to repeat the step") from error
+
+    def document(self, step: str, kind: type[_Kind], compute: Callable[[], _Kind]) -> _Kind:
+        """Return the document of `step`, computing and storing it the first time."""
+        stored = self.value(step, lambda: compute().model_dump())
+        try:
+            return kind.model_validate(stored)
+        except ValidationError as error:
+            raise StateError(f"step {step} in {self.folder} is no {kind.__name__}: {error}") from error
+
+    def documents(self, step: str, kind: type[_Kind], compute: Callable[[], list[_Kind]]) -> list[_Kind]:
+        """Return the list of documents of `step`, computing and storing it the first time."""
+        stored = self.value(step, lambda: [document.model_dump() for document in compute()])
+        try:
+            return [kind.model_validate(entry) for entry in stored]
+        except ValidationError as error:
+            raise StateError(f"step {step} in {self.folder} is no list of {kind.__name__}: {error}") from error
+
+    def arrays(self, step: str, compute: Callable[[], FloatArrays]) -> FloatArrays:
+        """Return the named float32 arrays of `step`, computing and storing them the first time."""
+        path = self.folder / f"{step}.safetensors"
+        if not path.exists():
+            write_atomic(path, pack_arrays(compute()))
+        return unpack_arrays(read_limited(path, STEP_LIMIT_BYTES), STEP_LIMIT_BYTES)
+
+    def has(self, step: str) -> bool:
+        """Return whether `step` is finished."""
+        return any((self.folder / f"{step}{suffix}").exists() for suffix in (".json", ".safetensors"))

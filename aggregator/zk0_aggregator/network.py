@@ -1,0 +1,108 @@
+"""What every step of a campaign needs at hand: nodes, ledger, commitments, verifier, journal and display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from zk0_proofs.commitments import CommittedWeights
+from zk0_proofs.digest import model_digest
+from zk0_proofs.readout import READOUT_SHAPE, Shape
+from zk0_proofs.rules.admission import Check, Commit, RoundFacts
+from zk0_proofs.rules.manifest import EnrolmentRecord, ExpertManifest, ReadoutManifest
+from zk0_proofs.rules.terms import CampaignTerms
+from zk0_proofs.types import Address, Digest, Enrolment, LedgerDomain
+
+from .exchange import Exchange
+from .journal import Journal
+from .progress import Display
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledRound:
+    """What `commitRound` was told, and where it stands."""
+
+    count: int
+    admitted_count: int
+    transaction: str
+
+
+class Ledger(Protocol):
+    """The ledger as the aggregator uses it. Every write happens once, however often it is called."""
+
+    domain: LedgerDomain
+
+    def admit(self, nodes: list[Address]) -> None:
+        """Register what must be registered and admit `nodes`."""
+
+    def open_campaign(self, base: Digest, basis: Digest, circuit: Digest, terms: CampaignTerms) -> Digest:
+        """Open a campaign and return its id (C2)."""
+
+    def enrol(self, enrolment: Enrolment, signature: bytes) -> None:
+        """Relay a node's signed enrolment (C3)."""
+
+    def open_round(self, campaign: Digest, round_number: int, updates_root: Digest) -> None:
+        """Fix the round's updates (R3)."""
+
+    def seal_seed(self, campaign: Digest, round_number: int) -> Digest:
+        """Return the round's seed, the hash of the block after `open_round` (R3)."""
+
+    def latest_block_hash(self) -> Digest:
+        """Return the hash of the last block, for draws that bind nobody (C1)."""
+
+    def commit_round(self, manifest: ReadoutManifest | ExpertManifest) -> SettledRound:
+        """Record a round (R8)."""
+
+    def close_campaign(self, campaign: Digest) -> None:
+        """End a campaign."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """One aggregator at work."""
+
+    exchange: Exchange
+    ledger: Ledger
+    commit: Commit
+    check: Check
+    journal: Journal
+    display: Display
+    outputs: Path
+    members: Mapping[int, Address]
+    """Flower's id of each connected node and the address it answers for."""
+
+    def node_of(self, address: Address) -> int | None:
+        """Return the Flower id under which `address` is connected."""
+        return next((node for node, member in self.members.items() if member == address), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """An open campaign whose nodes are enrolled."""
+
+    id: Digest
+    label: str
+    """Folder name in outputs and journal, such as `campaign-2`."""
+    domain: LedgerDomain
+    terms: CampaignTerms
+    base_digest: Digest
+    basis_digest: Digest
+    circuit: Digest
+    enrolments: tuple[EnrolmentRecord, ...]
+    shape: Shape = READOUT_SHAPE
+
+    def facts(self, round_number: int, model: CommittedWeights) -> RoundFacts:
+        """Return what is fixed before round `round_number` with `model` in force."""
+        return RoundFacts(
+            domain=self.domain,
+            circuit=self.circuit,
+            campaign=self.id,
+            round=round_number,
+            terms=self.terms,
+            base_model_digest=model_digest(self.base_digest, self.basis_digest, model.digest),
+            base=model,
+            enrolments={Address(record.node): record.enrolment(self.id) for record in self.enrolments},
+            shape=self.shape,
+        )
