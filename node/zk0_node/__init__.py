@@ -1,0 +1,1 @@
+"""The node: data sets, policies, training, proving and reviewing for one participant."""

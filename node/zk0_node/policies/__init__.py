@@ -1,0 +1,1 @@
+"""Robot policies as zk0 uses them. Importing this package imports neither torch nor LeRobot."""
