@@ -1,0 +1,92 @@
+"""Keys of those who write to the ledger: encrypted keystore files, and DEV keys of a local chain."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+
+from zk0_proofs.digest import keccak
+from zk0_proofs.errors import IdentityError, StateError
+from zk0_proofs.files import read_limited, write_atomic
+
+_KEYSTORE_LIMIT_BYTES = 16_384
+
+
+def create_keystore(path: Path, password: str) -> LocalAccount:
+    """Return a new account whose key is kept at `path`, encrypted by scrypt, mode 600.
+
+    Raises:
+        IdentityError: there is a file already, or the password is empty.
+    """
+    if path.exists():
+        raise IdentityError(f"{path} exists; a key is never overwritten: choose another path")
+    if not password:
+        raise IdentityError("the password is empty; give one in the password file")
+    account: LocalAccount = Account.create()
+    write_atomic(path, json.dumps(Account.encrypt(account.key, password)).encode(), mode=0o600)
+    return account
+
+
+def load_keystore(path: Path, password: str) -> LocalAccount:
+    """Return the account kept at `path`.
+
+    Raises:
+        IdentityError: the file is missing or no keystore, or the password does not open it.
+    """
+    try:
+        content = read_limited(path, _KEYSTORE_LIMIT_BYTES)
+        account: LocalAccount = Account.from_key(Account.decrypt(json.loads(content), password))
+        return account
+    except StateError as error:
+        raise IdentityError(f"no keystore: {error}; set ZK0_LEDGER_KEYSTORE") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        # The library's own words may quote the file: they are not repeated.
+        raise IdentityError(
+            f"the keystore {path} does not open; check that it is a keystore and that its password is right"
+        ) from error
+
+
+def read_password(path: Path) -> str:
+    """Return the first line of a password file.
+
+    Raises:
+        IdentityError: it is missing, empty, or others may read it.
+    """
+    try:
+        if path.stat().st_mode & 0o077:
+            raise IdentityError(f'others may read the password file {path}; run "chmod 600 {path}"')
+        lines = read_limited(path, _KEYSTORE_LIMIT_BYTES).decode().splitlines()
+    except (OSError, StateError, UnicodeDecodeError) as error:
+        raise IdentityError(f"cannot read the password file {path}; set ZK0_LEDGER_PASSWORD_FILE") from error
+    if not lines or not lines[0]:
+        raise IdentityError(f"the password file {path} is empty; write the password in its first line")
+    return lines[0]
+
+
+def dev_account(home: Path, name: str, seed: int | None = None) -> LocalAccount:
+    """Return the DEV account `name` of the local chain at `home`, made on first use.
+
+    DEV keys lie unencrypted (mode 600) and own worthless ether; they are never used on another chain.
+    With `seed` they follow from it, so that addresses and hashes are the same in every run.
+
+    Raises:
+        StateError: the key file is damaged.
+    """
+    if seed is not None:
+        seeded: LocalAccount = Account.from_key(keccak(f"zk0 DEV key {name} of seed {seed}".encode()))
+        return seeded
+    path = home / "dev-keys" / f"{name}.json"
+    if not path.exists():
+        warning = "DEV key of a local chain. Never use it elsewhere."
+        write_atomic(path, json.dumps({"note": warning, "key": os.urandom(32).hex()}).encode(), mode=0o600)
+    try:
+        account: LocalAccount = Account.from_key(json.loads(read_limited(path, _KEYSTORE_LIMIT_BYTES))["key"])
+        return account
+    except (ValueError, KeyError, TypeError) as error:
+        raise StateError(
+            f"the DEV key file {path} is damaged; restore it, or start a new chain by moving {home} away"
+        ) from error

@@ -1,0 +1,393 @@
+"""The local chain: finds, starts, persists and stops Anvil, so that nobody has to know it.
+
+The process never outlives its parent, listens on 127.0.0.1 only, and its state file is replaced in
+one step after each write, so a kill at any moment loses nothing that a caller was told is recorded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import gzip
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import unquote, urlparse
+
+from zk0_proofs.errors import ChainUnreachable, ConfigError, LedgerError, StateError
+from zk0_proofs.files import read_limited, write_atomic
+
+from .config import LOCAL_CHAIN_ID
+
+logger = logging.getLogger(__name__)
+
+LOCAL_CHAIN_IDS = frozenset({LOCAL_CHAIN_ID, 1337})
+"""Chain ids that only private test chains use: the only ones that may carry a DEV SRS."""
+
+_START_TIMEOUT_S = 20.0
+_CALL_TIMEOUT_S = 30.0
+# Reads pinned to a recent block and short reorganisations need the last states; each costs memory.
+_STATES_KEPT = 256
+# A ledger of thousands of rounds dumps a few megabytes; more is no state file of ours.
+_STATE_LIMIT_BYTES = 2**30
+_SEEDED_GENESIS_S = 1_700_000_000
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningChain:
+    """What the process file says about a running Anvil."""
+
+    pid: int
+    started: str
+    """Start time of the process in clock ticks, so that a recycled pid is not mistaken for ours."""
+    port: int
+    chain_id: int
+
+
+def find_anvil(explicit: Path | None = None) -> Path:
+    """Return the native Anvil program: setting, FOUNDRY_BIN, PATH, ~/.foundry/bin, then node_modules.
+
+    Raises:
+        ConfigError: there is none, or the explicit one is no program.
+    """
+    if explicit is not None:
+        candidate = explicit / "anvil" if explicit.is_dir() else explicit
+        if not os.access(candidate, os.X_OK):
+            raise ConfigError(f"{candidate} is no program; point the setting `anvil` to Foundry's anvil")
+        return candidate
+    for candidate in _candidates():
+        if candidate.is_file() and os.access(candidate, os.X_OK):
+            return candidate.resolve()
+    raise ConfigError(
+        'Anvil was not found on PATH, in ~/.foundry/bin or in node_modules; run "npm ci" in the checkout, '
+        "install Foundry, or set ZK0_LEDGER_RPC_URL to use another chain"
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    if foundry := os.environ.get("FOUNDRY_BIN"):
+        yield Path(foundry) / "anvil"
+    on_path = shutil.which("anvil")
+    # npm's launcher is a Node script: killing it would leave the real Anvil behind.
+    if on_path and "node_modules" not in Path(on_path).resolve().parts:
+        yield Path(on_path)
+    yield Path.home() / ".foundry/bin/anvil"
+    for root in (Path.cwd(), _checkout()):
+        for folder in (root, *root.parents) if root else ():
+            yield from sorted(folder.glob("node_modules/@foundry-rs/anvil-*/bin/anvil"))
+
+
+def _checkout() -> Path | None:
+    """Return the repository of an editable install, None for a wheel."""
+    try:
+        origin = distribution("zk0").read_text("direct_url.json")
+    except PackageNotFoundError:
+        return Path(__file__).resolve().parent
+    url = json.loads(origin or "{}").get("url", "")
+    return Path(unquote(urlparse(url).path)) if url.startswith("file:") else None
+
+
+class LocalChain:
+    """A private chain kept under `home`, started on entry and saved and stopped on exit.
+
+    A second `LocalChain` on the same home finds the running one and uses it without owning it.
+    A `read_only` one that has to start Anvil shows it to nobody and saves nothing, so that no writer can
+    come to depend on a reader. With `seed`, block times and DEV keys are fixed, so that
+    a run gives the same hashes again.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        port: int | None = None,
+        seed: int | None = None,
+        anvil: Path | None = None,
+        read_only: bool = False,
+    ) -> None:
+        self.home = home
+        self.read_only = read_only
+        self.seed = seed
+        self._wanted_port = port
+        self._anvil = anvil
+        self._process: subprocess.Popen[bytes] | None = None
+        self._running: RunningChain | None = None
+
+    @property
+    def state_file(self) -> Path:
+        """Return the file that holds the chain between runs."""
+        return self.home / "state.json"
+
+    @property
+    def rpc_url(self) -> str:
+        """Return the endpoint of the running chain.
+
+        Raises:
+            ChainUnreachable: the chain is not started.
+        """
+        return f"http://127.0.0.1:{self._need_running().port}"
+
+    @property
+    def chain_id(self) -> int:
+        """Return the chain id, the same for every local chain."""
+        return LOCAL_CHAIN_ID
+
+    @property
+    def is_owner(self) -> bool:
+        """Return whether this object started the process and will stop it."""
+        return self._process is not None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the chain from its saved state, or use the one that runs on this home already.
+
+        Raises:
+            ConfigError: Anvil is missing or the port is taken.
+            StateError: the saved state is damaged; the file is kept.
+        """
+        with self._lock():
+            self._running = read_running(self.home)
+            if self._running is not None:
+                logger.info("local chain: using process %d, port %d", self._running.pid, self._running.port)
+                return
+            self._check_state()
+            self._launch(_free_port() if self._wanted_port is None else _claim_port(self._wanted_port))
+
+    def _launch(self, port: int) -> None:
+        command = [
+            str(find_anvil(self._anvil)), "--host", "127.0.0.1", "--port", str(port),
+            "--chain-id", str(LOCAL_CHAIN_ID), "--accounts", "0", "--quiet",
+            "--prune-history", str(_STATES_KEPT), "--enable-tx-gas-limit", "--no-cors",
+        ]  # fmt: skip
+        if self.state_file.exists():
+            command += ["--load-state", str(self.state_file)]
+        if self.seed is not None:
+            command += ["--timestamp", str(_SEEDED_GENESIS_S)]
+        # Output goes to a file: a pipe that nobody drains would block Anvil.
+        with (self.home / "anvil.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent(os.getpid()),
+            )
+        pid = self._process.pid
+        self._running = RunningChain(pid=pid, started=_start_time(pid), port=port, chain_id=LOCAL_CHAIN_ID)
+        try:
+            self._wait_until_ready()
+            if self.seed is not None:
+                self.call("anvil_setBlockTimestampInterval", 1)
+            if not self.read_only:
+                content = json.dumps(asdict(self._running)).encode()
+                write_atomic(self.home / "anvil.json", content, mode=0o600)
+        except BaseException:
+            self._end_process()
+            raise
+        logger.info("local chain: started process %d, port %d, home %s", pid, port, self.home)
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                raise self._start_failure()
+            try:
+                self.call("eth_chainId")
+                return
+            except ChainUnreachable:
+                time.sleep(0.02)
+        raise ChainUnreachable(
+            f"Anvil did not answer within {_START_TIMEOUT_S:.0f} s; see {self.home / 'anvil.log'}"
+        )
+
+    def _start_failure(self) -> LedgerError | StateError:
+        words = (self.home / "anvil.log").read_text(errors="replace").strip().splitlines()
+        said = " / ".join(words[-3:])[:300] or "nothing"
+        if self.state_file.exists():
+            return StateError(
+                f"Anvil does not start from {self.state_file}; it said: {said}. The file is kept: "
+                "restore a backup, or move it away to start an empty ledger"
+            )
+        return LedgerError(f"Anvil does not start; it said: {said}; see {self.home / 'anvil.log'}")
+
+    def _check_state(self) -> None:
+        """Refuse a damaged state file before Anvil sees it.
+
+        Raises:
+            StateError: it is no JSON object.
+        """
+        if not self.state_file.exists():
+            return
+        try:
+            is_state = isinstance(json.loads(read_limited(self.state_file, _STATE_LIMIT_BYTES)), dict)
+        except (ValueError, RecursionError):
+            is_state = False
+        if not is_state:
+            raise StateError(
+                f"the saved chain {self.state_file} is damaged (no complete JSON object). The file is kept: "
+                "restore a backup, or move it away to start an empty ledger"
+            )
+
+    def save(self) -> None:
+        """Replace the saved state by the chain's present state, in one step.
+
+        Raises:
+            ChainUnreachable: the chain does not run.
+            StateError: the file cannot be written; the old one is untouched.
+        """
+        with self._lock("save.lock"):
+            dump = self.call("anvil_dumpState")
+            write_atomic(self.state_file, gzip.decompress(bytes.fromhex(dump.removeprefix("0x"))), mode=0o600)
+
+    def mine(self, blocks: int = 1) -> None:
+        """Mine empty blocks, as `sealSeed` needs one after `openRound`."""
+        for _ in range(blocks):
+            self.call("evm_mine")
+
+    def fund(self, address: str, wei: int = 10**21) -> None:
+        """Set the balance of `address`; ether is worthless here."""
+        self.call("anvil_setBalance", address, hex(wei))
+
+    def call(self, method: str, *parameters: Any) -> Any:
+        """Return the result of one JSON-RPC call to the local chain.
+
+        Raises:
+            ChainUnreachable: it does not answer.
+            LedgerError: it answers with an error.
+        """
+        import requests
+
+        body: Any = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+        try:
+            answer = requests.post(self.rpc_url, json=body, timeout=_CALL_TIMEOUT_S).json()
+        except (requests.RequestException, ValueError) as error:
+            raise ChainUnreachable(f"the local chain at {self.rpc_url} does not answer: {error}") from error
+        if "error" in answer:
+            raise LedgerError(f"the local chain refused {method}: {answer['error'].get('message', answer)}")
+        return answer.get("result")
+
+    def stop(self) -> None:
+        """Save and end the process if this object started it; otherwise only let go of it."""
+        if self._process is None:
+            self._running = None
+            return
+        try:
+            if self._process.poll() is None and not self.read_only:
+                self.save()
+        finally:
+            self._end_process()
+
+    def _end_process(self) -> None:
+        process, self._process, self._running = self._process, None, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if not self.read_only:
+            (self.home / "anvil.json").unlink(missing_ok=True)
+
+    def _need_running(self) -> RunningChain:
+        if self._running is None:
+            raise ChainUnreachable("the local chain is not started; use it as a context manager")
+        return self._running
+
+    @contextmanager
+    def _lock(self, name: str = "start.lock") -> Iterator[None]:
+        """Keep other processes from starting or saving on this home at the same moment."""
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            stream = (self.home / name).open("w")
+        except OSError as error:
+            raise StateError(
+                f"cannot use {self.home}: {error.strerror}; fix permissions or set ZK0_HOME"
+            ) from error
+        with stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+
+def read_running(home: Path) -> RunningChain | None:
+    """Return the Anvil that runs on `home`; a process file left by a dead one is removed."""
+    path = home / "anvil.json"
+    if not path.exists():
+        return None
+    try:
+        running = RunningChain(**json.loads(read_limited(path, 4096)))
+    except (ValueError, TypeError):
+        running = None
+    if running is None or _start_time(running.pid) != running.started:
+        logger.info("local chain: removing stale %s", path)
+        path.unlink(missing_ok=True)
+        return None
+    return running
+
+
+def _start_time(pid: int) -> str:
+    """Return the start time of a live process in clock ticks, empty for none or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    state, started = fields[0], fields[19]
+    return "" if state == "Z" else started
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _claim_port(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigError(
+                f"port {port} of the local chain is in use by another program; "
+                "choose another port or leave it out for a free one"
+            ) from error
+    return port
+
+
+def _die_with_parent(parent: int) -> Any:
+    """Return a hook that makes the kernel end the child when the thread that started it ends."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def hook() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # the parent died before the request took effect
+            os._exit(1)
+
+    return hook

@@ -1,0 +1,100 @@
+"""The connection to a chain: timeouts, retries of reads, and every failure as one of our errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import requests
+from web3 import HTTPProvider, Web3
+from web3.exceptions import (
+    BadFunctionCallOutput,
+    ContractLogicError,
+    TimeExhausted,
+    TransactionNotFound,
+    Web3Exception,
+    Web3RPCError,
+)
+from web3.providers.rpc.utils import ExceptionRetryConfiguration
+
+from zk0_proofs.errors import ChainUnreachable, LedgerError, WrongChain
+
+from .reverts import RevertDecoder
+
+TIMEOUT_S = 20.0
+# Waits 0.25, 0.5, 1 and 2 s between tries; web3 repeats reads only, never a send.
+_TRIES = 5
+_FIRST_WAIT_S = 0.25
+
+
+def connect(url: str, chain_id: int | None = None) -> Web3:
+    """Return a connection to the chain at `url`, checked to be `chain_id` if one is given.
+
+    Raises:
+        ChainUnreachable: no answer.
+        WrongChain: the endpoint serves another chain.
+    """
+    retries = ExceptionRetryConfiguration(
+        errors=(requests.ConnectionError, requests.Timeout, requests.HTTPError),
+        retries=_TRIES,
+        backoff_factor=_FIRST_WAIT_S,
+    )
+    provider = HTTPProvider(url, request_kwargs={"timeout": TIMEOUT_S}, exception_retry_configuration=retries)
+    web3 = Web3(provider)
+    with chain_errors("connect", url):
+        found = web3.eth.chain_id
+    if chain_id is not None and found != chain_id:
+        raise WrongChain(
+            f"{without_secrets(url)} serves chain {found}, expected {chain_id}; set ZK0_LEDGER_RPC_URL or "
+            "ZK0_LEDGER_CHAIN_ID so that they agree"
+        )
+    return web3
+
+
+@contextmanager
+def chain_errors(action: str, url: str, decoder: RevertDecoder | None = None) -> Iterator[None]:
+    """Turn what web3 and its transport raise during `action` into our errors.
+
+    Raises:
+        ChainUnreachable: no answer in time.
+        TransactionReverted: the contract refused.
+        WrongChain: there is no ledger at the address.
+        LedgerError: the endpoint answered with an error.
+    """
+    try:
+        yield
+    except ContractLogicError as error:
+        raise (decoder or RevertDecoder([])).decode(action, revert_data(error)) from error
+    except BadFunctionCallOutput as error:
+        raise WrongChain(
+            f"{action}: no ContributionLedger answers at the configured address; check ZK0_LEDGER_ADDRESS "
+            "and the chain, or deploy one"
+        ) from error
+    except (requests.RequestException, TimeExhausted, ConnectionError) as error:
+        raise ChainUnreachable(
+            f"{action}: no answer from {without_secrets(url)} ({type(error).__name__}); "
+            "check ZK0_LEDGER_RPC_URL and that the endpoint runs"
+        ) from error
+    except TransactionNotFound:
+        raise
+    except (Web3RPCError, Web3Exception, ValueError) as error:
+        raise LedgerError(f"{action}: {without_secrets(url)} answered with an error: {error}") from error
+
+
+def revert_data(error: ContractLogicError) -> bytes:
+    """Return the raw revert data that an endpoint sent with `error`, empty if none."""
+    data = error.data
+    if isinstance(data, dict):
+        data = data.get("data", "")
+    try:
+        return bytes.fromhex(str(data or "").removeprefix("0x"))
+    except ValueError:
+        return b""
+
+
+def without_secrets(url: str) -> str:
+    """Return scheme, host and port of `url`: paths and user parts often hold an API key."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname or '?'}{port}"
