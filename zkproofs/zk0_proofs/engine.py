@@ -1,0 +1,156 @@
+"""EZKL behind six calls: the only module that imports it, and the only one that catches its errors.
+
+EZKL reports every fault as RuntimeError, or as a Rust panic, which is no `Exception`; both leave here as
+ProverError. It is quiet, and it finds no home folder of the user to write to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import ProverError
+from .field import from_hex
+from .readout import Shape
+from .types import Point, Proof
+
+VERSION = "23.0.5"
+"""The EZKL release whose layout the pinned artefacts and the inspection of copy constraints belong to."""
+
+
+def _ezkl() -> Any:
+    # Both variables are read when EZKL first needs them; it logs to stdout otherwise.
+    os.environ.setdefault("RUST_LOG", "error")
+    os.environ.setdefault("EZKL_REPO_PATH", os.path.join(tempfile.gettempdir(), "zk0-ezkl-unused"))
+    import ezkl
+
+    return ezkl
+
+
+def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call EZKL inside an event loop, which some of its functions need, and translate its faults."""
+
+    async def run() -> Any:
+        result = function(*arguments, **options)
+        return await result if inspect.isawaitable(result) else result
+
+    try:
+        return asyncio.run(run())
+    except (RuntimeError, ValueError) as error:
+        raise ProverError(f"EZKL {function.__name__}: {error}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ProverError(f"EZKL {function.__name__} panicked: {error}") from error
+
+
+def installed_version() -> str:
+    """Return EZKL's version.
+
+    Raises:
+        ProverError: EZKL is not installed.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("ezkl")
+    except PackageNotFoundError as error:
+        raise ProverError("EZKL is not installed; run: pip install zk0[prover]") from error
+
+
+def generate_srs(path: Path, logrows: int) -> None:
+    """Write a structured reference string whose secret this process knew: for development only."""
+    _call(_ezkl().gen_srs, str(path), logrows)
+
+
+def generate_settings(network: Path, output: Path, shape: Shape) -> dict[str, Any]:
+    """Return the settings that EZKL derives from `network` for a circuit of `shape`."""
+    arguments = _ezkl().PyRunArgs()
+    arguments.input_visibility = "polycommit"
+    arguments.output_visibility = "public"
+    arguments.param_visibility = "fixed"
+    arguments.input_scale = 0
+    arguments.param_scale = 0
+    arguments.scale_rebase_multiplier = 100
+    arguments.num_inner_cols = 2
+    arguments.logrows = shape.logrows
+    arguments.lookup_range = shape.row_range
+    arguments.ignore_range_check_inputs_outputs = True
+    # EZKL's own Freivalds check leaves the outputs of matrix products without copy constraints.
+    arguments.disable_freivalds = True
+    arguments.check_mode = "unsafe"
+    _call(_ezkl().gen_settings, str(network), str(output), py_run_args=arguments)
+    settings: dict[str, Any] = json.loads(output.read_bytes())
+    return settings
+
+
+def compile_and_setup(network: Path, settings: Path, compiled: Path, vk: Path, pk: Path, srs: Path) -> None:
+    """Write the compiled circuit and its keys."""
+    _call(_ezkl().compile_circuit, str(network), str(compiled), str(settings))
+    _call(_ezkl().setup, str(compiled), str(vk), str(pk), srs_path=str(srs))
+
+
+def commit(elements: Sequence[str], vk: Path, settings: Path, srs: Path) -> Point:
+    """Return the KZG commitment of field elements; deterministic, without blinding."""
+    points = _call(_ezkl().kzg_commit, list(elements), str(vk), str(settings), srs_path=str(srs))
+    if len(points) != 1:
+        raise ProverError(f"{len(elements)} elements fill {len(points)} columns, expected 1")
+    return Point(x=from_hex(points[0].x), y=from_hex(points[0].y))
+
+
+def prove(
+    inputs: Sequence[Sequence[str]], folder: Path, compiled: Path, vk: Path, pk: Path, srs: Path
+) -> Proof:
+    """Return a proof over `inputs`; `folder` holds the private inputs while it runs."""
+    data, witness, proof = (folder / name for name in ("input.json", "witness.json", "proof.json"))
+    data.write_text(json.dumps({"input_data": [list(entry) for entry in inputs]}))
+    ezkl = _ezkl()
+    _call(ezkl.gen_witness, str(data), str(compiled), str(witness), vk_path=str(vk), srs_path=str(srs))
+    _call(ezkl.prove, str(witness), str(compiled), str(pk), proof_path=str(proof), srs_path=str(srs))
+    document = json.loads(proof.read_bytes())
+    diff, improvement, rho = (from_hex(text) for text in document["instances"][0])
+    return Proof(content=bytes(document["proof"]), instances=(diff, improvement, rho))
+
+
+def mock(inputs: Sequence[Sequence[str]], folder: Path, compiled: Path, vk: Path, srs: Path) -> None:
+    """Return if every constraint holds for `inputs`: slow and without a proof, for tests of the circuit.
+
+    Raises:
+        ProverError: a gate, a lookup or a copy constraint does not hold.
+    """
+    data, witness = folder / "input.json", folder / "witness.json"
+    data.write_text(json.dumps({"input_data": [list(entry) for entry in inputs]}))
+    ezkl = _ezkl()
+    _call(ezkl.gen_witness, str(data), str(compiled), str(witness), vk_path=str(vk), srs_path=str(srs))
+    _call(ezkl.mock, str(witness), str(compiled))
+
+
+def verify(proof: Proof, vk: Path, settings: Path, srs: Path) -> None:
+    """Return if the SNARK holds.
+
+    EZKL ignores surplus proof bytes and several keys of the proof's file, so that file is written anew from
+    the exact bytes and the instances.
+
+    Raises:
+        ProverError: EZKL refuses, for whatever reason; the caller tells a bad proof from a bad file.
+    """
+    from .field import to_hex
+
+    document = {
+        "protocol": None,
+        "instances": [[to_hex(value) for value in proof.instances]],
+        "proof": list(proof.content),
+        "hex_proof": "0x" + proof.content.hex(),
+        "transcript_type": "EVM",
+    }
+    with tempfile.TemporaryDirectory(prefix="zk0-verify-") as folder:
+        path = Path(folder) / "proof.json"
+        path.write_text(json.dumps(document))
+        if _call(_ezkl().verify, str(path), str(settings), str(vk), srs_path=str(srs)) is not True:
+            raise ProverError("EZKL verify returned something else than True")

@@ -1,0 +1,81 @@
+"""Structured reference strings: which file is the public ceremony's, and which is the development one.
+
+Whoever made an SRS may know its secret and could forge proofs. The ceremony's secret is unknown as long as
+one of its participants was honest; the DEV SRS in this package was made by one process, so it serves local
+chains only, and every command that uses it says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from .errors import ArtifactError
+
+SIZE_LIMIT_BYTES = 2**27
+"""No SRS for our circuits is larger (2^14 rows need 2 MiB)."""
+CEREMONY_SHA256 = {
+    14: "c09129f064c08ecb07ea3689a2247dcc177de6837e7d2f5f946e30453abbccef",
+}
+"""SHA-256 of the Perpetual Powers of Tau file of exactly 2^k rows as EZKL serves it (its src/srs_sha.rs)."""
+CEREMONY_S_G2 = (
+    0x17944351223333F260DDC3B4AF45191B856689EDA9EAB5CBCDDBBE570CE860D2,
+    0x186282957DB913ABD99F91DB59FE69922E95040603EF44C0BD7AA3ADEEF8F5AC,
+    0x297772D34BC9AA8AE56162486363FFE417B02DC7E8C207FC2CC20203E67A02AD,
+    0x298ADC7396BD3865CBF6D6DF91BAE406694E6D2215BAA893BDEADB63052895F4,
+)
+"""[s]G2 of the ceremony (x.c0, x.c1, y.c0, y.c1): the same for every k, negated in EZKL's verifier contract."""
+
+_BASE_FIELD = 21888242871839275222246405745257275088696311157297823662689037894645226208583
+
+
+def file_sha256(path: Path) -> bytes:
+    """Return the SHA-256 of a file.
+
+    Raises:
+        ArtifactError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def require_ceremony(path: Path, logrows: int) -> None:
+    """Return if the file at `path` is the ceremony's SRS for 2^`logrows` rows.
+
+    Raises:
+        ArtifactError: it is another file.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ArtifactError(f"cannot read SRS {path}: {error.strerror or error}") from error
+    if not 128 < size <= SIZE_LIMIT_BYTES:
+        raise ArtifactError(f"SRS {path} has {size} bytes, expected at most {SIZE_LIMIT_BYTES}")
+    if secret_in_g2(path) != CEREMONY_S_G2:
+        raise ArtifactError(
+            f"SRS {path} does not come from the Perpetual Powers of Tau ceremony (its [s]G2 differs); whoever "
+            "made it could forge proofs. Give the ceremony's file, or no file for the DEV SRS on a local chain"
+        )
+    expected = CEREMONY_SHA256.get(logrows)
+    found = file_sha256(path).hex()
+    if found != expected:
+        raise ArtifactError(
+            f"SRS {path} has SHA-256 {found}, expected {expected} for k={logrows}; "
+            "download the ceremony's file of exactly this k again"
+        )
+
+
+def secret_in_g2(path: Path) -> tuple[int, int, int, int]:
+    """Return [s]G2, the last 128 bytes of an SRS file, whose words are little-endian in Montgomery form."""
+    with path.open("rb") as stream:
+        stream.seek(-128, 2)
+        content = stream.read()
+    inverse = pow(2**256, -1, _BASE_FIELD)
+    x0, x1, y0, y1 = (
+        int.from_bytes(content[start : start + 32], "little") * inverse % _BASE_FIELD
+        for start in range(0, 128, 32)
+    )
+    return x0, x1, y0, y1

@@ -1,0 +1,131 @@
+"""Verifying: the six checks listed in `statement.py`, the last of them by EZKL.
+
+A proof that does not hold raises ProofRejected; artefacts that are gone or damaged raise ArtifactError, so
+that a broken machine is never taken for a forger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from . import engine
+from .artifacts import CircuitArtifacts
+from .commitments import commit_weights
+from .errors import ProofRejected, ProverError
+from .statement import Claim, check_claim
+from .types import Integers, Point
+from .workers import run_jobs
+
+Outcome = int | ProofRejected
+"""The signed improvement, or why the proof does not hold."""
+Progress = Callable[[int, int], None]
+"""Called with the number of SNARKs checked and their total."""
+
+_TIMEOUT_S = 60.0
+_COMMITMENT_CACHE = 64
+
+
+class Verifier(Protocol):
+    """Checks claims."""
+
+    def verify(self, claim: Claim) -> int:
+        """Return the signed improvement that `claim` proves.
+
+        Raises:
+            ProofRejected: a check fails.
+            ArtifactError: the check could not be made.
+        """
+
+    def verify_many(
+        self, claims: Sequence[Claim], processes: int = 1, progress: Progress | None = None
+    ) -> list[Outcome]:
+        """Return the outcome of each claim, in order."""
+
+
+class EzklVerifier:
+    """Verifies with EZKL, about 20 ms a claim."""
+
+    def __init__(self, artifacts: CircuitArtifacts) -> None:
+        self._artifacts = artifacts
+        self._commitments: dict[bytes, Point] = {}
+
+    def verify(self, claim: Claim) -> int:
+        """Return the signed improvement that `claim` proves; see `Verifier.verify`."""
+        artifacts = self._artifacts
+        improvement = self._check_bindings(claim)
+        try:
+            engine.verify(claim.proof, artifacts.vk, artifacts.settings, artifacts.srs)
+        except ProverError as error:
+            raise self._rejected(str(error)) from error
+        return improvement
+
+    def verify_many(
+        self, claims: Sequence[Claim], processes: int = 1, progress: Progress | None = None
+    ) -> list[Outcome]:
+        """Return the outcome of each claim, in order, from `processes` workers: EZKL holds Python's lock.
+
+        Raises:
+            ArtifactError: the checks could not be made.
+            ProverError: a worker died.
+        """
+        outcomes = [self._bindings_outcome(claim) for claim in claims]
+        open_positions = [position for position, outcome in enumerate(outcomes) if isinstance(outcome, int)]
+
+        def note(job: int, answer: dict[str, Any]) -> None:
+            if "error" in answer:
+                outcomes[open_positions[job]] = self._rejected(answer["error"])
+            if progress is not None:
+                progress(job + 1, len(open_positions))
+
+        if open_positions:
+            requests = [lambda claim=claims[position]: self._request(claim) for position in open_positions]
+            run_jobs(requests, processes, _TIMEOUT_S, note)
+        return outcomes
+
+    def _check_bindings(self, claim: Claim) -> int:
+        """Return the improvement if checks 1 to 5 hold and the commitments are those of the integers."""
+        artifacts = self._artifacts
+        improvement = check_claim(claim, artifacts.proof_length, artifacts.shape)
+        expected = artifacts.circuit_id
+        if claim.statement.circuit != expected:
+            raise ProofRejected(
+                3, f"statement names circuit {claim.statement.circuit.hex()}, expected {expected.hex()}"
+            )
+        # The contract cannot compute C(V): without this, a vDigest would not tie C to the integers.
+        for weights in (claim.old, claim.new):
+            found = self._commitment(weights.values)
+            if found != weights.commitment:
+                raise ProofRejected(2, f"V has commitment {found}, expected {weights.commitment} as in vDigest")
+        return improvement
+
+    def _bindings_outcome(self, claim: Claim) -> Outcome:
+        try:
+            return self._check_bindings(claim)
+        except ProofRejected as rejection:
+            return rejection
+
+    def _commitment(self, values: Integers) -> Point:
+        """Return C(V), remembered: all claims of a round share the old weights."""
+        key = values.tobytes()
+        if key not in self._commitments:
+            if len(self._commitments) >= _COMMITMENT_CACHE:
+                self._commitments.clear()
+            self._commitments[key] = commit_weights(self._artifacts, values)
+        return self._commitments[key]
+
+    def _request(self, claim: Claim) -> dict[str, Any]:
+        artifacts = self._artifacts
+        return {
+            "kind": "verify",
+            "proof": claim.proof.content.hex(),
+            "instances": [str(value) for value in claim.proof.instances],
+            "settings": str(artifacts.settings),
+            "vk": str(artifacts.vk),
+            "srs": str(artifacts.srs),
+        }
+
+    def _rejected(self, message: str) -> ProofRejected:
+        """Return the rejection of a SNARK, once our own files are known to be whole."""
+        self._artifacts.require_verification_files()
+        return ProofRejected(6, f"the proof does not verify: {message}")
