@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rfc8785
-from eth_abi import encode as abi_encode
+from eth_abi.abi import encode as abi_encode
 from eth_hash.auto import keccak as _keccak
 
 from .types import Address, Contribution, Digest, Integers, LedgerDomain, Point, Proof, Update
@@ -57,10 +57,15 @@ def document_digest(document: Any) -> Digest:
 
 
 def v_digest(weights: Integers, commitment: Point) -> Digest:
-    """Return vDigest of `weights` [32, 6] at 2^16 and their KZG commitment."""
+    """Return vDigest of `weights` [32, 6] at 2^16 and their KZG commitment.
+
+    V = 0 has one digest on every circuit, with (0, 0) in the place of its commitment: EZKL fills the unusable
+    rows of a column with ones, so its C(0) is a point that depends on the SRS.
+    """
     values = [int(entry) for entry in weights.reshape(-1)]
+    point = commitment if any(values) else Point(x=0, y=0)
     integers = keccak_abi([f"int256[{len(values)}]"], [values])
-    return keccak_abi(["bytes32", "bytes32"], [integers, keccak(commitment.to_bytes())])
+    return keccak_abi(["bytes32", "bytes32"], [integers, keccak(point.to_bytes())])
 
 
 def arrays_digest(arrays: Mapping[str, npt.NDArray[np.float32]]) -> Digest:
@@ -77,7 +82,7 @@ def arrays_digest(arrays: Mapping[str, npt.NDArray[np.float32]]) -> Digest:
 
 
 def zero_v_digest(rows: int = 32, columns: int = 6) -> Digest:
-    """Return vDigest of V = 0, the model in force when a campaign opens; its commitment is the identity."""
+    """Return vDigest of V = 0, the model in force when a campaign opens."""
     return v_digest(np.zeros((rows, columns), dtype=np.int64), Point(x=0, y=0))
 
 
