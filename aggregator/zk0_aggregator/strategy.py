@@ -10,7 +10,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from zk0_proofs.commitments import CommittedWeights
 from zk0_proofs.digest import merkle_path, merkle_root, model_digest
 from zk0_proofs.encoding import Document, HexDigest
 from zk0_proofs.errors import ProofRejected
@@ -18,6 +17,7 @@ from zk0_proofs.messages import AverageRequest, ChallengeRequest, ProofReply, Up
 from zk0_proofs.rules import admission
 from zk0_proofs.rules.admission import Judgement, RoundFacts
 from zk0_proofs.rules.manifest import ProofRecord, ReadoutManifest, Refusal, UpdateRecord
+from zk0_proofs.statement import CommittedWeights
 from zk0_proofs.types import Address, Contribution, Digest, Reason
 
 from .exchange import Request
@@ -57,13 +57,17 @@ class _Seed(Document):
     seed: HexDigest
 
 
-def run_round(network: Network, campaign: Campaign, round_number: int, model: CommittedWeights) -> RoundOutcome:
+def run_round(
+    network: Network, campaign: Campaign, round_number: int, model: CommittedWeights
+) -> RoundOutcome:
     """Run one round from the model in force and return what it led to."""
     step = f"{campaign.label}/round-{round_number}"
     facts = campaign.facts(round_number, model)
 
     # R1, R2: nodes check the model against the ledger, solve for V and sign it.
-    updates = network.journal.document(f"{step}/R2-updates", _Updates, lambda: _collect_updates(network, facts))
+    updates = network.journal.document(
+        f"{step}/R2-updates", _Updates, lambda: _collect_updates(network, facts)
+    )
 
     # R3: the updates are fixed by their root before the seeding block exists.
     leaves = admission.update_leaves(facts, updates.records)
@@ -190,7 +194,9 @@ def _proofs(network: Network, action: str, asked: Mapping[int, Request], tick: o
     answers = network.exchange.ask(action, asked, ProofReply, tick)  # type: ignore[arg-type]
     return _Proofs(
         replies=tuple(answer.document for answer in answers.received.values()),
-        refusals=tuple(_refusal(network.members[n], f.reason, f.message) for n, f in answers.failures.items()),
+        refusals=tuple(
+            _refusal(network.members[n], f.reason, f.message) for n, f in answers.failures.items()
+        ),
     )
 
 
@@ -198,7 +204,9 @@ def _record(reply: ProofReply) -> ProofRecord:
     return ProofRecord(**{name: getattr(reply, name) for name in ProofRecord.model_fields})
 
 
-def _contributions(facts: RoundFacts, updates: _Updates, judgements: Sequence[Judgement]) -> list[Contribution]:
+def _contributions(
+    facts: RoundFacts, updates: _Updates, judgements: Sequence[Judgement]
+) -> list[Contribution]:
     early = [
         admission.refused_before_draw(facts, Address(refusal.node), Reason(refusal.reason))
         for refusal in updates.refusals

@@ -363,7 +363,8 @@ def _decode_video(path: Path) -> Images:
 
     try:
         with av.open(str(path)) as container:
-            return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return np.stack(frames)
     except (av.FFmpegError, ValueError) as error:
         raise DataError(f"the video {path} cannot be decoded: {error}; record the data set again") from error
 
@@ -379,15 +380,15 @@ def _save(path: Path, recording: Recording) -> None:
         "robot": recording.robot,
         "fps": recording.fps,
     }
-    np.savez_compressed(
-        stream,
-        header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
-        state=recording.state,
-        action=recording.action,
-        episode=recording.episode,
-        task=recording.task,
+    arrays: dict[str, Any] = {
+        "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+        "state": recording.state,
+        "action": recording.action,
+        "episode": recording.episode,
+        "task": recording.task,
         **recording.images,
-    )
+    }
+    np.savez_compressed(stream, **arrays)
     write_atomic(path, stream.getvalue())
 
 

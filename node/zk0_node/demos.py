@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from zk0_proofs.errors import ConfigError, DataError
 from .scene import ACTION_SCALE, FPS, IMAGE_SIZE, JOINTS, Colour, Look, Scene
 
 if TYPE_CHECKING:
+    from av.video.stream import VideoStream
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 logger = logging.getLogger(__name__)
@@ -265,7 +266,7 @@ def _compress(video: Path) -> None:
 
     smaller = video.with_suffix(".smaller.mp4")
     with av.open(str(video)) as source, av.open(str(smaller), "w") as target:
-        stream = target.add_stream("libsvtav1", rate=FPS, options=VIDEO_OPTIONS)
+        stream = cast("VideoStream", target.add_stream("libsvtav1", rate=FPS, options=VIDEO_OPTIONS))
         stream.width = stream.height = IMAGE_SIZE
         stream.pix_fmt = "yuv420p"
         for frame in source.decode(video=0):

@@ -88,11 +88,13 @@ class Scene:
 
     def joints(self) -> npt.NDArray[np.float32]:
         """Return the six joint positions, degrees."""
-        return np.rad2deg(self._env._data.qpos[self._joint_addresses]).astype(np.float32)
+        degrees: npt.NDArray[np.float32] = np.rad2deg(self._env._data.qpos[self._joint_addresses])
+        return degrees.astype(np.float32)
 
     def joint_targets(self) -> npt.NDArray[np.float32]:
         """Return the six commanded joint positions, degrees."""
-        return np.rad2deg(self._env._data.ctrl[self._actuators]).astype(np.float32)
+        degrees: npt.NDArray[np.float32] = np.rad2deg(self._env._data.ctrl[self._actuators])
+        return degrees.astype(np.float32)
 
     def step_gripper(self, action: npt.NDArray[np.float32]) -> tuple[bool, bool]:
         """Move the gripper by the controller's `action` for 1 / FPS seconds; return (succeeded, ended)."""

@@ -16,13 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..commitments import CommittedWeights
 from ..digest import proof_digest, shard_leaf, update_leaf, v_digest
 from ..errors import ProofRejected, WitnessOutOfRange
 from ..readout import READOUT_SHAPE, Shape, require_weights
 from ..signatures import ProofSet
 from ..signatures import verify as verify_signature
-from ..statement import Claim, Statement
+from ..statement import Claim, CommittedWeights, Statement
 from ..types import (
     NO_ADDRESS,
     ZERO_DIGEST,

@@ -36,16 +36,13 @@ def average_arrays(
     The fixed order and type make the result the same on every IEEE-754 machine.
     """
     total = float(sum(weights))
-    return {
-        name: (
-            sum(
-                weight * update[name].astype(np.float64)
-                for weight, update in zip(weights, updates, strict=True)
-            )
-            / total
-        ).astype(np.float32)
-        for name in updates[0]
-    }
+    averaged = {}
+    for name in updates[0]:
+        summed = np.zeros_like(updates[0][name], dtype=np.float64)
+        for weight, update in zip(weights, updates, strict=True):
+            summed += weight * update[name].astype(np.float64)
+        averaged[name] = (summed / total).astype(np.float32)
+    return averaged
 
 
 def lower_median(values: Sequence[int]) -> int:
