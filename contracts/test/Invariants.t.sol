@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Test} from "forge-std/Test.sol";
+
+import {ContributionLedger} from "../src/ContributionLedger.sol";
+import {Campaign, IContributionLedger, RoundStatus} from "../src/IContributionLedger.sol";
+import {LedgerHandler} from "./LedgerHandler.sol";
+
+contract InvariantsTest is Test {
+    LedgerHandler internal handler;
+    ContributionLedger internal ledger;
+
+    function setUp() public {
+        handler = new LedgerHandler();
+        ledger = ContributionLedger(handler.ledgerAddress());
+        bytes4[] memory steps = new bytes4[](9);
+        steps[0] = LedgerHandler.mine.selector;
+        steps[1] = LedgerHandler.openCampaign.selector;
+        steps[2] = LedgerHandler.admitOrEject.selector;
+        steps[3] = LedgerHandler.enrol.selector;
+        steps[4] = LedgerHandler.openRound.selector;
+        steps[5] = LedgerHandler.sealOrVoid.selector;
+        steps[6] = LedgerHandler.commitRound.selector;
+        steps[7] = LedgerHandler.runRound.selector;
+        steps[8] = LedgerHandler.closeCampaign.selector;
+        targetContract(address(handler));
+        targetSelector(FuzzSelector({addr: address(handler), selectors: steps}));
+    }
+
+    function invariant_EntriesNeverChange() public view {
+        assertEq(handler.campaignsLength(), ledger.campaignCount());
+        for (uint64 index = 1; index <= ledger.campaignCount(); ++index) {
+            bytes32 id = handler.campaigns(index - 1);
+            assertEq(handler.fixedContent(ledger.campaignOf(id)), handler.openedContent(id));
+            assertEq(ledger.campaignAt(index), id);
+        }
+        for (uint256 i = 0; i < handler.settledLength(); ++i) {
+            (bytes32 campaign, uint64 round, bytes32 content) = handler.settledEntries(i);
+            assertEq(keccak256(abi.encode(ledger.roundOf(campaign, round))), content);
+        }
+        for (uint256 i = 0; i < handler.enrolledLength(); ++i) {
+            (bytes32 campaign, address node, bytes32 content) = handler.enrolledEntries(i);
+            assertEq(keccak256(abi.encode(ledger.enrolmentOf(campaign, node))), content);
+        }
+    }
+
+    function invariant_HeadChangesWithEveryCommitAndOnlyThen() public view {
+        uint256 length = handler.headsLength();
+        assertEq(ledger.head(), length == 0 ? bytes32(0) : handler.heads(length - 1));
+        for (uint256 i = 0; i < length; ++i) {
+            for (uint256 j = 0; j < i; ++j) {
+                assertNotEq(handler.heads(i), handler.heads(j));
+            }
+        }
+    }
+
+    function invariant_OneEnrolmentPerNodeAndCampaign() public view {
+        for (uint256 i = 0; i < handler.campaignsLength(); ++i) {
+            bytes32 id = handler.campaigns(i);
+            uint32 found;
+            for (uint256 j = 0; j < 3; ++j) {
+                if (ledger.enrolmentOf(id, handler.nodeAt(j)).node != address(0)) found += 1;
+            }
+            assertEq(found, handler.enrolments(id));
+            assertEq(ledger.campaignOf(id).enrolledNodes, found);
+        }
+    }
+
+    function invariant_SettledRoundsAreContiguous() public view {
+        for (uint256 i = 0; i < handler.campaignsLength(); ++i) {
+            bytes32 id = handler.campaigns(i);
+            Campaign memory campaign = ledger.campaignOf(id);
+            assertEq(campaign.settledRounds, handler.commits(id));
+            for (uint64 round = 1; round <= campaign.settledRounds; ++round) {
+                assertEq(uint8(ledger.roundOf(id, round).status), uint8(RoundStatus.Settled));
+            }
+            assertNotEq(uint8(ledger.roundOf(id, campaign.settledRounds + 1).status), uint8(RoundStatus.Settled));
+            assertEq(uint8(ledger.roundOf(id, campaign.settledRounds + 2).status), uint8(RoundStatus.Unknown));
+            bytes32 inForce = campaign.settledRounds == 0
+                ? ledger.ZERO_V_DIGEST()
+                : ledger.roundOf(id, campaign.settledRounds).vDigest;
+            assertEq(campaign.vDigest, inForce);
+        }
+    }
+
+    function invariant_EveryEntryHasOneEvent() public view {
+        assertEq(handler.eventCount(IContributionLedger.CampaignOpened.selector), ledger.campaignCount());
+        assertEq(handler.eventCount(IContributionLedger.Enrolled.selector), handler.enrolledLength());
+        assertEq(handler.eventCount(IContributionLedger.RoundCommitted.selector), handler.settledLength());
+    }
+}

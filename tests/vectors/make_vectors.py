@@ -1,0 +1,204 @@
+"""Writes digests.json, the values that Python and the contract must agree on; both test suites read it.
+
+python tests/vectors/make_vectors.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from eth_abi import encode as abi_encode
+from eth_account import Account
+
+from zk0_proofs import digest, signatures
+from zk0_proofs.files import write_atomic
+from zk0_proofs.types import (
+    NO_ADDRESS,
+    Address,
+    Contribution,
+    Digest,
+    Enrolment,
+    Evidence,
+    Integers,
+    LedgerDomain,
+    Point,
+    Proof,
+    Reason,
+    Update,
+)
+
+VECTORS = Path(__file__).parent / "digests.json"
+DOMAIN = LedgerDomain(chain_id=31337, ledger=Address("0x5FbDB2315678afecb367f032d93F642f64180aa3"))
+NODES = [Account.from_key(digest.keccak(f"node {i}".encode())) for i in range(5)]
+BASE, BASIS, CONFIG = (digest.keccak(name.encode()) for name in ("base", "basis", "config"))
+VK, SETTINGS, SRS = (digest.keccak(name.encode()) for name in ("vk", "settings", "srs"))
+SHAPE = "readout-256x32x6"
+CIRCUIT = digest.circuit_id(VK, SETTINGS, SRS, SHAPE)
+CAMPAIGN = digest.campaign_id(DOMAIN, 1, BASE, BASIS, CIRCUIT, CONFIG)
+COMMITMENT = Point(x=1, y=2)  # the generator: digests do not ask whose commitment it is
+ROUND = 2**40 + 3
+DEADLINE = 2**40
+PROOF = Proof(content=bytes(range(256)) * 2 + b"\x01", instances=(0, 2**127 - 1, 2**250 + 7))
+
+
+def build() -> dict[str, Any]:
+    """Return all vectors, digests as bytes and integers as int."""
+    return {
+        "chainId": DOMAIN.chain_id,
+        "ledger": DOMAIN.ledger,
+        "zeroVDigest": digest.zero_v_digest(),
+        "weights": _weights(),
+        "model": _model(),
+        "circuit": {"vk": VK, "settings": SETTINGS, "srs": SRS, "shape": SHAPE, "id": CIRCUIT},
+        "campaign": {"index": 1, "config": CONFIG, "id": CAMPAIGN},
+        "tags": [
+            _tag(NODES[0].address, candidate)
+            for candidate in (NODES[0].address, NODES[1].address, NO_ADDRESS)
+        ],
+        "proof": _proof(),
+        "shardLeaf": {"node": _node(0), "index": 7, "leaf": _shard_leaf()},
+        "updateLeaf": {"node": _node(0), "round": ROUND, "leaf": digest.update_leaf(_update())},
+        "contributions": _contributions(),
+        "signatures": _signatures(),
+    }
+
+
+def text() -> str:
+    """Return the content of digests.json."""
+    return json.dumps(_portable(build()), indent=1) + "\n"
+
+
+def _portable(value: Any) -> Any:
+    # Integers are decimal strings, so that no JSON reader rounds them.
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _portable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_portable(entry) for entry in value]
+    return value
+
+
+def _node(i: int) -> Address:
+    return Address(NODES[i].address)
+
+
+def _values() -> Integers:
+    spread = np.arange(-96, 96, dtype=np.int64) * 10_923
+    return np.clip(spread, -(2**20), 2**20).reshape(32, 6)
+
+
+def _weights() -> dict[str, Any]:
+    return {
+        "values": [int(value) for value in _values().ravel()],
+        "x": COMMITMENT.x,
+        "y": COMMITMENT.y,
+        "digest": _v_digest(),
+    }
+
+
+def _v_digest() -> Digest:
+    return digest.v_digest(_values(), COMMITMENT)
+
+
+def _model() -> dict[str, Any]:
+    return {"base": BASE, "basis": BASIS, "digest": digest.model_digest(BASE, BASIS, _v_digest())}
+
+
+def _tag(prover: Address, candidate: Address) -> dict[str, Any]:
+    tag = digest.statement_tag(DOMAIN, CIRCUIT, CAMPAIGN, ROUND, prover, candidate)
+    return {"round": ROUND, "prover": prover, "candidate": candidate, "tag": tag}
+
+
+def _proof() -> dict[str, Any]:
+    return {
+        "content": PROOF.content,
+        "instances": list(PROOF.instances),
+        "digest": digest.proof_digest(PROOF),
+    }
+
+
+def _shard_leaf() -> Digest:
+    return digest.shard_leaf(CAMPAIGN, _node(0), 7, COMMITMENT)
+
+
+def _update() -> Update:
+    return Update(
+        campaign=CAMPAIGN,
+        round=ROUND,
+        node=_node(0),
+        base_model_digest=digest.model_digest(BASE, BASIS, digest.zero_v_digest()),
+        v_digest=_v_digest(),
+    )
+
+
+def _contribution(i: int) -> Contribution:
+    def some(name: str) -> Digest:
+        return digest.keccak(f"{name} {i}".encode())
+
+    return Contribution(
+        campaign=CAMPAIGN,
+        round=1,
+        node=_node(i),
+        v_digest=some("v"),
+        data_root=some("data root"),
+        shard_leaf=some("shard leaf"),
+        improvement=(-1) ** i * (2**100 + i),
+        proof_digest=some("proof"),
+        reviews_digest=some("reviews"),
+        evidence=Evidence(i % 3),
+        reason=Reason.ADMITTED if i % 2 == 0 else Reason.BELOW_MARGIN,
+        num_examples=2**64 - 1 - i,
+        weight=i,
+    )
+
+
+def _contributions() -> dict[str, Any]:
+    """Five contributions: a tree in which an odd node is carried up twice."""
+    entries = [_contribution(i) for i in range(len(NODES))]
+    leaves = [digest.contribution_leaf(entry) for entry in entries]
+    return {
+        "root": digest.merkle_root(leaves),
+        "entries": [
+            {
+                "encoded": abi_encode(digest.CONTRIBUTION_TYPES, digest.contribution_words(entry)),
+                "leaf": leaf,
+                "path": list(digest.merkle_path(leaves, i)),
+            }
+            for i, (entry, leaf) in enumerate(zip(entries, leaves, strict=True))
+        ],
+    }
+
+
+def _signatures() -> dict[str, Any]:
+    registration = signatures.Registration(node=_node(0), nonce=0, deadline=DEADLINE)
+    enrolment = Enrolment(
+        campaign=CAMPAIGN,
+        node=_node(0),
+        data_root=digest.keccak(b"data root"),
+        sample_root=digest.keccak(b"sample root"),
+        num_examples=2**63 + 1,
+    )
+    return {
+        "node": _node(0),
+        "registration": {
+            "deadline": registration.deadline,
+            "signature": signatures.sign(NODES[0], DOMAIN, registration),
+        },
+        "enrolment": {
+            "dataRoot": enrolment.data_root,
+            "sampleRoot": enrolment.sample_root,
+            "numExamples": enrolment.num_examples,
+            "signature": signatures.sign(NODES[0], DOMAIN, enrolment),
+        },
+        "update": {"baseModelDigest": _update().base_model_digest, "hash": signatures.update_hash(_update())},
+    }
+
+
+if __name__ == "__main__":
+    write_atomic(VECTORS, text().encode())
