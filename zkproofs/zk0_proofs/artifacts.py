@@ -14,23 +14,24 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import filelock
 import platformdirs
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from . import digest, engine
-from .circuit import proof_inputs
-from .errors import ArtifactError, StateError
-from .field import ELEMENT_BYTES, to_hex
+from .build import CircuitManifest
+from .errors import ArtifactError, ProverError, StateError
 from .files import read_limited
-from .readout import READOUT_SHAPE, Rows, Shape, zero_weights
-from .settings import normalise, require_settings
+from .readout import READOUT_SHAPE, Shape
+from .settings import require_settings
 from .srs import file_sha256, require_ceremony
 from .types import Digest
+from .workers import run_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -40,25 +41,7 @@ Progress = Callable[[str], None]
 _PACKAGED = Path(__file__).parent / "circuits"
 _MANIFEST_LIMIT_BYTES = 10_000
 _SETTINGS_LIMIT_BYTES = 100_000
-_LOCK_TIMEOUT_S = 300.0
-
-
-class Manifest(BaseModel):
-    """What identifies a circuit: SHA-256 digests in hex, and the sizes that a verifier demands."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    shape: str
-    logrows: int
-    ezkl: str
-    proof_length: int
-    network: str
-    srs: str
-    settings: str
-    vk: str
-    pk: str
-    compiled: str = ""
-    """Of this machine's compiled circuit, whose key order varies between builds; empty in a pinned manifest."""
+_BUILD_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +52,7 @@ class CircuitSource:
     network: Path
     srs: Path
     dev_srs: bool
-    pinned: Manifest | None
+    pinned: CircuitManifest | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +64,7 @@ class CircuitArtifacts:
     srs: Path
     dev_srs: bool
     """True for the DEV SRS: proofs mean something on a local chain only, and every command must say so."""
-    manifest: Manifest
+    manifest: CircuitManifest
 
     @property
     def settings(self) -> Path:
@@ -185,7 +168,7 @@ def open_circuit(
     key.update(file_sha256(source.network) + file_sha256(source.srs))
     folder = cache_dir / "circuits" / f"{source.shape.name}-{key.hexdigest()[:16]}"
     if not folder.exists():
-        _build_once(source, folder, progress)
+        _build_once(source, folder, progress or logger.info)
     artifacts = CircuitArtifacts(
         shape=source.shape,
         folder=folder,
@@ -203,74 +186,51 @@ def open_circuit(
     return artifacts
 
 
-def _build_once(source: CircuitSource, folder: Path, progress: Progress | None) -> None:
+def _build_once(source: CircuitSource, folder: Path, progress: Progress) -> None:
     """Build into a temporary folder and rename it, one process at a time."""
-    found = engine.installed_version()
-    if found != engine.VERSION:
-        raise ArtifactError(f"EZKL {found} is installed, expected {engine.VERSION}; its keys would differ")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(f"{folder}.lock", timeout=_LOCK_TIMEOUT_S):
+        with filelock.FileLock(f"{folder}.lock", timeout=_BUILD_TIMEOUT_S):
             if folder.exists():
                 return
             for abandoned in folder.parent.glob(f".{folder.name}.*"):
                 shutil.rmtree(abandoned, ignore_errors=True)
             building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
             try:
-                _build(source, building, progress or logger.info)
+                progress(f"building circuit {source.shape.name} in {folder} (once, 80 MB, about 10 s)")
+                _build(source, building)
                 building.chmod(0o755)
                 os.replace(building, folder)
             finally:
                 shutil.rmtree(building, ignore_errors=True)
     except filelock.Timeout as error:
         raise ArtifactError(
-            f"another process has been building {folder.name} for {_LOCK_TIMEOUT_S:.0f} s; "
-            f"if none runs, delete {folder}.lock"
+            f"another process has been building {folder.name} for {_BUILD_TIMEOUT_S:.0f} s; end it, or wait"
         ) from error
     except OSError as error:
         raise ArtifactError(f"cannot build circuit artefacts in {folder.parent}: {error}") from error
 
 
-def _build(source: CircuitSource, folder: Path, progress: Progress) -> None:
-    progress(f"building circuit {source.shape.name} in {folder.parent} (once, 80 MB, about 10 s)")
-    settings, compiled = folder / "settings.json", folder / "circuit.ezkl"
-    vk, pk = folder / "vk.key", folder / "pk.key"
-    raw = engine.generate_settings(source.network, settings, source.shape)
-    settings.write_bytes(normalise(raw, source.shape))
-    require_settings(json.loads(settings.read_bytes()), source.shape, engine.VERSION)
-    engine.compile_and_setup(source.network, settings, compiled, vk, pk, source.srs)
-    progress("making and checking a first proof")
-    manifest = Manifest(
-        shape=source.shape.name,
-        logrows=source.shape.logrows,
-        ezkl=engine.VERSION,
-        proof_length=_trial_proof_length(source, folder),
-        network=file_sha256(source.network).hex(),
-        srs=file_sha256(source.srs).hex(),
-        settings=file_sha256(settings).hex(),
-        vk=file_sha256(vk).hex(),
-        pk=file_sha256(pk).hex(),
-        compiled=file_sha256(compiled).hex(),
-    )
-    _require_manifest(manifest, source, folder)
-    (folder / "manifest.json").write_text(manifest.model_dump_json(indent=2) + "\n")
+def _build(source: CircuitSource, folder: Path) -> None:
+    """Build in a worker, which can be interrupted, and compare with what is pinned."""
+    request = {
+        "kind": "build",
+        "shape": asdict(source.shape),
+        "network": str(source.network),
+        "srs": str(source.srs),
+        "folder": str(folder),
+    }
+    answers: list[dict[str, Any]] = []
+    try:
+        run_jobs([lambda: request], 1, _BUILD_TIMEOUT_S, lambda _, answer: answers.append(answer))
+    except ProverError as error:
+        raise ArtifactError(f"the circuit could not be built: {error}") from error
+    if "error" in answers[0]:
+        raise ArtifactError(f"the circuit could not be built: {answers[0]['error']}")
+    _require_manifest(_read_manifest(folder / "manifest.json"), source, folder)
 
 
-def _trial_proof_length(source: CircuitSource, folder: Path) -> int:
-    """Return the length of a proof over zeros, after verifying it: this machine can prove and verify."""
-    shape = source.shape
-    weights = zero_weights(shape)
-    rows = Rows(weights[:1, :1].repeat(shape.rows, 0).repeat(shape.features, 1), weights[:1].repeat(shape.rows, 0))
-    salts, step_salts = bytes(ELEMENT_BYTES * shape.salts), bytes(ELEMENT_BYTES * shape.step_salts)
-    inputs = [*proof_inputs(weights, weights, rows, salts, step_salts), [to_hex(1)]]
-    vk, srs = folder / "vk.key", source.srs
-    with tempfile.TemporaryDirectory(prefix="zk0-trial-") as scratch:
-        proof = engine.prove(inputs, Path(scratch), folder / "circuit.ezkl", vk, folder / "pk.key", srs)
-    engine.verify(proof, vk, folder / "settings.json", srs)
-    return len(proof.content)
-
-
-def _require_manifest(found: Manifest, source: CircuitSource, folder: Path) -> None:
+def _require_manifest(found: CircuitManifest, source: CircuitSource, folder: Path) -> None:
     expected = source.pinned or found
     for name, value in expected.model_dump(exclude={"compiled"}).items():
         if getattr(found, name) != value:
@@ -290,9 +250,9 @@ def _require_digest(name: str, path: Path, expected: str, folder: Path, advice: 
         )
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _read_manifest(path: Path) -> CircuitManifest:
     try:
-        return Manifest.model_validate_json(_read(path, _MANIFEST_LIMIT_BYTES))
+        return CircuitManifest.model_validate_json(_read(path, _MANIFEST_LIMIT_BYTES))
     except ValidationError as error:
         raise ArtifactError(f"{path} is no circuit manifest; {_rebuild_advice(path.parent)}") from error
 

@@ -16,7 +16,8 @@ All exponents differ, so an error in one cell cannot cancel another's.
 
 from __future__ import annotations
 
-import io
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .field import split, vector
@@ -45,17 +46,18 @@ def export_network(shape: Shape = READOUT_SHAPE) -> bytes:
 
     weights = torch.zeros(shape.features, shape.outputs)
     vectors = [torch.zeros(size) for size in input_sizes(shape)[2:]]
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        _module(shape),
-        (weights, weights.clone(), *vectors),
-        buffer,
-        input_names=list(INPUT_NAMES),
-        opset_version=OPSET,
-        dynamo=False,
-        do_constant_folding=True,
-    )
-    return buffer.getvalue()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        torch.onnx.export(
+            _module(shape),
+            (weights, weights.clone(), *vectors),
+            path,
+            input_names=list(INPUT_NAMES),
+            opset_version=OPSET,
+            dynamo=False,
+            do_constant_folding=True,
+        )
+        return path.read_bytes()
 
 
 def _module(shape: Shape) -> Any:

@@ -1,4 +1,4 @@
-"""KZG commitments of weights and shards, the salts that blind them, and how often a shard may be proven on."""
+"""KZG commitments of weights and shards, the salts that blind them, and how often a shard may serve."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def new_salts(count: int, source: SaltSource = secrets.randbelow) -> bytes:
 
 
 def insecure_salt_source(seed: int) -> SaltSource:
-    """Return a repeatable source for experiments on a local chain: who knows the seed sees through the salts."""
+    """Return a repeatable source for local experiments: who knows the seed sees through the salts."""
     return random.Random(seed).randrange  # noqa: S311 - insecure by name
 
 

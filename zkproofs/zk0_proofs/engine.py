@@ -1,22 +1,28 @@
 """EZKL behind six calls: the only module that imports it, and the only one that catches its errors.
 
 EZKL reports every fault as RuntimeError, or as a Rust panic, which is no `Exception`; both leave here as
-ProverError. It is quiet, and it finds no home folder of the user to write to.
+ProverError. It would log to the root logger and keep lookup tables in ~/.ezkl: here it is quiet, and what it
+writes goes to a temporary folder of this process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import inspect
 import json
+import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from .errors import ProverError
-from .field import from_hex
+from .field import from_hex, to_hex
 from .readout import Shape
 from .types import Point, Proof
 
@@ -24,12 +30,18 @@ VERSION = "23.0.5"
 """The EZKL release whose layout the pinned artefacts and the inspection of copy constraints belong to."""
 
 
+@cache
 def _ezkl() -> Any:
-    # Both variables are read when EZKL first needs them; it logs to stdout otherwise.
+    """Return the module, imported at the first call."""
+    tables = tempfile.mkdtemp(prefix="zk0-ezkl-")
+    atexit.register(shutil.rmtree, tables, ignore_errors=True)
+    os.environ["EZKL_REPO_PATH"] = tables
     os.environ.setdefault("RUST_LOG", "error")
-    os.environ.setdefault("EZKL_REPO_PATH", os.path.join(tempfile.gettempdir(), "zk0-ezkl-unused"))
-    import ezkl
-
+    logging.getLogger("ezkl").setLevel(logging.ERROR)
+    try:
+        import ezkl
+    except ImportError as error:
+        raise ProverError(f"EZKL is not installed; run: pip install ezkl=={VERSION}") from error
     return ezkl
 
 
@@ -50,18 +62,18 @@ def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         raise ProverError(f"EZKL {function.__name__} panicked: {error}") from error
 
 
-def installed_version() -> str:
-    """Return EZKL's version.
+def require_version() -> None:
+    """Return if the installed EZKL is the release that the artefacts are pinned for.
 
     Raises:
-        ProverError: EZKL is not installed.
+        ProverError: it is another one, or none; its keys would differ.
     """
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
-        return version("ezkl")
-    except PackageNotFoundError as error:
-        raise ProverError("EZKL is not installed; run: pip install zk0[prover]") from error
+        found = version("ezkl")
+    except PackageNotFoundError:
+        found = "not installed"
+    if found != VERSION:
+        raise ProverError(f"EZKL is {found}, expected {VERSION}; run: pip install ezkl=={VERSION}")
 
 
 def generate_srs(path: Path, logrows: int) -> None:
@@ -108,27 +120,28 @@ def prove(
     inputs: Sequence[Sequence[str]], folder: Path, compiled: Path, vk: Path, pk: Path, srs: Path
 ) -> Proof:
     """Return a proof over `inputs`; `folder` holds the private inputs while it runs."""
-    data, witness, proof = (folder / name for name in ("input.json", "witness.json", "proof.json"))
-    data.write_text(json.dumps({"input_data": [list(entry) for entry in inputs]}))
-    ezkl = _ezkl()
-    _call(ezkl.gen_witness, str(data), str(compiled), str(witness), vk_path=str(vk), srs_path=str(srs))
-    _call(ezkl.prove, str(witness), str(compiled), str(pk), proof_path=str(proof), srs_path=str(srs))
+    witness, proof = _witness(inputs, folder, compiled, vk, srs), folder / "proof.json"
+    _call(_ezkl().prove, str(witness), str(compiled), str(pk), proof_path=str(proof), srs_path=str(srs))
     document = json.loads(proof.read_bytes())
     diff, improvement, rho = (from_hex(text) for text in document["instances"][0])
     return Proof(content=bytes(document["proof"]), instances=(diff, improvement, rho))
 
 
 def mock(inputs: Sequence[Sequence[str]], folder: Path, compiled: Path, vk: Path, srs: Path) -> None:
-    """Return if every constraint holds for `inputs`: slow and without a proof, for tests of the circuit.
+    """Return if every gate, lookup and copy constraint holds for `inputs`; makes no proof.
 
     Raises:
-        ProverError: a gate, a lookup or a copy constraint does not hold.
+        ProverError: one does not hold.
     """
+    _call(_ezkl().mock, str(_witness(inputs, folder, compiled, vk, srs)), str(compiled))
+
+
+def _witness(inputs: Sequence[Sequence[str]], folder: Path, compiled: Path, vk: Path, srs: Path) -> Path:
+    """Return the path of a new witness file."""
     data, witness = folder / "input.json", folder / "witness.json"
     data.write_text(json.dumps({"input_data": [list(entry) for entry in inputs]}))
-    ezkl = _ezkl()
-    _call(ezkl.gen_witness, str(data), str(compiled), str(witness), vk_path=str(vk), srs_path=str(srs))
-    _call(ezkl.mock, str(witness), str(compiled))
+    _call(_ezkl().gen_witness, str(data), str(compiled), str(witness), vk_path=str(vk), srs_path=str(srs))
+    return witness
 
 
 def verify(proof: Proof, vk: Path, settings: Path, srs: Path) -> None:
@@ -140,8 +153,6 @@ def verify(proof: Proof, vk: Path, settings: Path, srs: Path) -> None:
     Raises:
         ProverError: EZKL refuses, for whatever reason; the caller tells a bad proof from a bad file.
     """
-    from .field import to_hex
-
     document = {
         "protocol": None,
         "instances": [[to_hex(value) for value in proof.instances]],

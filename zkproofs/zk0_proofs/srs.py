@@ -24,7 +24,7 @@ CEREMONY_S_G2 = (
     0x297772D34BC9AA8AE56162486363FFE417B02DC7E8C207FC2CC20203E67A02AD,
     0x298ADC7396BD3865CBF6D6DF91BAE406694E6D2215BAA893BDEADB63052895F4,
 )
-"""[s]G2 of the ceremony (x.c0, x.c1, y.c0, y.c1): the same for every k, negated in EZKL's verifier contract."""
+"""[s]G2 of the ceremony (x.c0, x.c1, y.c0, y.c1), the same for every k; negated in EZKL's contracts."""
 
 _BASE_FIELD = 21888242871839275222246405745257275088696311157297823662689037894645226208583
 
@@ -56,8 +56,8 @@ def require_ceremony(path: Path, logrows: int) -> None:
         raise ArtifactError(f"SRS {path} has {size} bytes, expected at most {SIZE_LIMIT_BYTES}")
     if secret_in_g2(path) != CEREMONY_S_G2:
         raise ArtifactError(
-            f"SRS {path} does not come from the Perpetual Powers of Tau ceremony (its [s]G2 differs); whoever "
-            "made it could forge proofs. Give the ceremony's file, or no file for the DEV SRS on a local chain"
+            f"SRS {path} is not from the Perpetual Powers of Tau ceremony (its [s]G2 differs); whoever made it "
+            "could forge proofs. Give the ceremony's file, or none for the DEV SRS on a local chain"
         )
     expected = CEREMONY_SHA256.get(logrows)
     found = file_sha256(path).hex()

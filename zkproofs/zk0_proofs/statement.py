@@ -122,7 +122,9 @@ def _check_form(claim: Claim, proof_length: int, shape: Shape) -> None:
         if not 0 <= value < MODULUS:
             raise ProofRejected(1, f"instance {position} is {value}, no canonical field element")
     if len(opening.path) != PATH_LENGTH or any(len(sibling) != 32 for sibling in opening.path):
-        raise ProofRejected(1, f"shard path has {len(opening.path)} siblings, expected {PATH_LENGTH} of 32 bytes")
+        raise ProofRejected(
+            1, f"shard path has {len(opening.path)} siblings, expected {PATH_LENGTH} of 32 bytes"
+        )
     if not 0 <= opening.index < SHARDS:
         raise ProofRejected(1, f"shard index is {opening.index}, expected 0 to {SHARDS - 1}")
     for value in (opening.commitment.x, opening.commitment.y):
@@ -164,7 +166,9 @@ def _check_binding(claim: Claim) -> None:
     """(3)."""
     rho = claim.statement.rho(claim.proof.content)
     if claim.proof.instances[2] != rho:
-        raise ProofRejected(3, f"rho is {claim.proof.instances[2]}, expected {rho}: made for another statement")
+        raise ProofRejected(
+            3, f"rho is {claim.proof.instances[2]}, expected {rho}: made for another statement"
+        )
 
 
 def _check_products(claim: Claim) -> None:

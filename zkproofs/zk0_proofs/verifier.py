@@ -96,7 +96,9 @@ class EzklVerifier:
         for weights in (claim.old, claim.new):
             found = self._commitment(weights.values)
             if found != weights.commitment:
-                raise ProofRejected(2, f"V has commitment {found}, expected {weights.commitment} as in vDigest")
+                raise ProofRejected(
+                    2, f"V has commitment {found}, expected {weights.commitment} as in vDigest"
+                )
         return improvement
 
     def _bindings_outcome(self, claim: Claim) -> Outcome:

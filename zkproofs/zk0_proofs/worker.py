@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from . import engine
+from .build import build_circuit
 from .digest import keccak
-from .errors import ProverError
+from .errors import Zk0Error
 from .field import MODULUS, to_hex
+from .readout import Shape
 from .types import Proof
 
 _PR_SET_PDEATHSIG = 1
@@ -33,15 +35,15 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            answer = _prove(request) if request["kind"] == "prove" else _verify(request)
-        except ProverError as error:
+            answer = _HANDLERS[request["kind"]](request)
+        except Zk0Error as error:
             answer = {"error": str(error)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
 
 def _end_with_parent(parent: int) -> None:
-    """Ask Linux to kill this process when its parent dies; elsewhere the closed input ends it between jobs."""
+    """Ask Linux to kill this process when its parent dies; elsewhere the closed input ends it in time."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
@@ -67,6 +69,16 @@ def _verify(request: dict[str, Any]) -> dict[str, Any]:
     proof = Proof(content=bytes.fromhex(request["proof"]), instances=(int(diff), int(improvement), int(rho)))
     engine.verify(proof, Path(request["vk"]), Path(request["settings"]), Path(request["srs"]))
     return {}
+
+
+def _build(request: dict[str, Any]) -> dict[str, Any]:
+    """Build a circuit's artefacts and return an empty answer."""
+    shape = Shape(**request["shape"])
+    build_circuit(shape, Path(request["network"]), Path(request["srs"]), Path(request["folder"]))
+    return {}
+
+
+_HANDLERS = {"prove": _prove, "verify": _verify, "build": _build}
 
 
 if __name__ == "__main__":

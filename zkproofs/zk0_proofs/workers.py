@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import IO, Any, cast
 
 from .errors import ProverError, ProverTimeout
 
@@ -145,8 +145,8 @@ class _Worker:
 
     def exchange(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """Send one request and return the answer."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None  # noqa: S101 - both are pipes: for mypy
+        stdin = cast(IO[bytes], self._process.stdin)
+        stdout = cast(IO[bytes], self._process.stdout)
         timer = threading.Timer(timeout_s, self.kill)
         timer.start()
         started = monotonic()
@@ -163,7 +163,9 @@ class _Worker:
             answer: dict[str, Any] = json.loads(line)
             return answer
         if monotonic() - started >= timeout_s:
-            raise ProverTimeout(f"EZKL gave no answer within {timeout_s:.0f} s; give it more time or less load")
+            raise ProverTimeout(
+                f"EZKL gave no answer within {timeout_s:.0f} s; give it more time or less load"
+            )
         raise ProverError(f"the EZKL process ended: {self._last_words()}")
 
     def _last_words(self) -> str:
