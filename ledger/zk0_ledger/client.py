@@ -16,7 +16,7 @@ from web3 import Web3
 from web3.types import BlockIdentifier
 
 from zk0_proofs.digest import contribution_words, keccak
-from zk0_proofs.errors import StateError, WrongChain
+from zk0_proofs.errors import LedgerError, StateError, WrongChain
 from zk0_proofs.types import Address, Contribution, Digest, Enrolment, Evidence, Integers, LedgerDomain
 
 from .entries import (
@@ -25,6 +25,7 @@ from .entries import (
     CampaignStatus,
     Circuit,
     NodeStatus,
+    Receipt,
     Round,
     RoundResult,
     RoundStatus,
@@ -191,6 +192,22 @@ class LedgerClient:
     def campaign_count(self, *, block_identifier: BlockIdentifier = "latest") -> int:
         """Return the number of campaigns."""
         return int(self._read("campaignCount", block_identifier=block_identifier))
+
+    def opened_campaign(self, receipt: Receipt) -> Digest:
+        """Return the id of the campaign that the transaction of `receipt` opened.
+
+        Raises:
+            LedgerError: it opened none.
+        """
+        event = self.contract.events.CampaignOpened()
+        with chain_errors("openCampaign", self.url):
+            found = self.web3.eth.get_transaction_receipt(Web3.to_hex(receipt.transaction_hash))
+            for log in found["logs"]:
+                if log["address"] == self.contract.address and log["topics"][0].to_0x_hex() == event.topic:
+                    return Digest(event.process_log(log)["args"]["campaign"])
+        raise LedgerError(
+            f"transaction 0x{receipt.transaction_hash.hex()} opened no campaign; was it sent to this ledger?"
+        )
 
     def model_in_force(self, campaign: Digest, *, block_identifier: BlockIdentifier = "latest") -> Digest:
         """Return the digest of the model in force: base, basis and weights (R1)."""

@@ -19,6 +19,9 @@ from .client import LedgerClient, artefact
 from .config import LedgerConfig
 from .deploy import Deployment, deploy, read_deployment
 from .entries import RoundStatus
+from .index import Index
+from .indexer import Indexer
+from .manifests import ManifestStore
 from .outbox import Outbox
 from .reverts import RevertDecoder
 from .rpc import chain_errors, connect
@@ -41,7 +44,7 @@ class Chain:
         self.local = local
         with chain_errors("connect", str(config.rpc_url or "the local chain")):
             genesis = web3.eth.get_block(0)
-        self._name = f"{config.expected_chain_id}:{bytes(genesis['hash']).hex()}"
+        self.name = f"{config.expected_chain_id}:{bytes(genesis['hash']).hex()}"
         self._senders: dict[str, Sender] = {}
         self._outboxes: list[Outbox] = []
 
@@ -67,7 +70,7 @@ class Chain:
         if address not in self._senders:
             if self.local is not None and self.web3.eth.get_balance(account.address) < _DEV_WEI // 10:
                 self.local.fund(address, _DEV_WEI)
-            outbox = Outbox(self.config.home / "outbox.sqlite", self._name, address)
+            outbox = Outbox(self.config.home / "outbox.sqlite", self.name, address)
             self._outboxes.append(outbox)
             self._senders[address] = Sender(
                 self.web3,
@@ -119,6 +122,28 @@ class Ledger:
     def sender(self, account: LocalAccount | None = None, *, role: str = "aggregator") -> Sender:
         """Return the one sender of `account`; by default that of `role`."""
         return self.chain.sender(account, role=role)
+
+    @contextmanager
+    def index(self) -> Iterator[Index]:
+        """Return the index, brought up to the chain and to the manifests that are at hand.
+
+        Raises:
+            ChainUnreachable: no answer.
+        """
+        index = Index(self.config.home / "index.sqlite", f"{self.chain.name}/{self.client.address}")
+        try:
+            indexer = Indexer(
+                self.client,
+                index,
+                start_block=self.deployed_block,
+                confirmations=self.config.confirmations,
+            )
+            indexer.sync()
+            for entry in indexer.read_manifests(ManifestStore(self.config.home)):
+                logger.info("round %d of 0x%s: %s", entry.round, entry.campaign.hex(), entry.problem)
+            yield index
+        finally:
+            index.close()
 
     def seal_seed(self, sender: Sender, campaign: Digest, round_number: int) -> Digest:
         """Store the seed of an opened round and return it, also if someone stored it before (R3).

@@ -1,0 +1,73 @@
+"""`zk0-ledger`: what every node brought to every round, from the chain's own records.
+
+Commands only parse and print; queries are in index.py, presentation in views.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zk0_proofs.errors import Zk0Error
+
+from . import cli_chain, cli_read
+from .cli_options import Options
+
+app = typer.Typer(
+    name="zk0-ledger",
+    help="Query the ledger of contributions: who brought what to which round, and what stands behind it.",
+    epilog="Settings come from ZK0_LEDGER_* too. Without an endpoint the ledger of the local chain is read; "
+    "its chain is started and stopped by the commands themselves.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("list")(cli_read.list_entries)
+app.command("show")(cli_read.show)
+app.command("campaigns")(cli_read.campaigns)
+app.command("nodes")(cli_read.nodes)
+app.command("export")(cli_read.export)
+app.command("deploy")(cli_chain.deploy)
+app.command("chain")(cli_chain.chain)
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of local chain, index and manifests.", show_default=False)
+    ] = None,
+    rpc_url: Annotated[
+        str | None, typer.Option(help="JSON-RPC endpoint instead of the local chain.", show_default=False)
+    ] = None,
+    chain_id: Annotated[
+        int | None, typer.Option(help="Chain id that the endpoint must have.", show_default=False)
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ledger address instead of the address book.", show_default=False)
+    ] = None,
+    verbose: Annotated[bool, typer.Option(help="Show progress, and where an error arose.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    context.obj = Options(home=home, rpc_url=rpc_url, chain_id=chain_id, address=address)
+
+
+def main() -> None:
+    """Run the program; our own errors become one line and an exit code."""
+    try:
+        app()
+    except Zk0Error as error:
+        if "--verbose" in sys.argv:
+            traceback.print_exc()
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

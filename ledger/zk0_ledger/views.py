@@ -1,0 +1,216 @@
+"""What the commands show: ledger records as plain documents for JSON and CSV, and as tables for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from zk0_proofs.digest import contribution_leaf
+from zk0_proofs.types import Digest, Reason
+
+from .entries import CampaignStatus, NodeStatus
+from .index import Index, LedgerEntry
+
+_EVIDENCE_STYLES = {"proven": "green", "attested": "yellow", "unproven": "red"}
+
+
+def entry_document(number: int, entry: LedgerEntry) -> dict[str, Any]:
+    """Return one contribution as a flat document; integers that may pass 2^53 are decimal strings."""
+    contribution = entry.contribution
+    return {
+        "entry": number,
+        "campaign": _hex(contribution.campaign),
+        "round": contribution.round,
+        "node": contribution.node,
+        "evidence": contribution.evidence.name.lower(),
+        "improvement": entry.improvement,
+        "improvement_integer": str(contribution.improvement),
+        "threshold_integer": None if entry.threshold is None else str(entry.threshold),
+        "weight": contribution.weight,
+        "num_examples": contribution.num_examples,
+        "admitted": contribution.reason is Reason.ADMITTED,
+        "reason": int(contribution.reason),
+        "outcome": outcome(contribution.reason),
+        "proof_digest": _hex(contribution.proof_digest),
+        "reviews_digest": _hex(contribution.reviews_digest),
+        "v_digest": _hex(contribution.v_digest),
+        "data_root": _hex(contribution.data_root),
+        "shard_leaf": _hex(contribution.shard_leaf),
+        "leaf": _hex(contribution_leaf(contribution)),
+        "manifest_digest": _hex(entry.manifest_digest),
+        "transaction": _hex(entry.transaction_hash),
+        "block": entry.block,
+    }
+
+
+def outcome(reason: Reason) -> str:
+    """Return what became of a contribution, in words."""
+    words = reason.name.lower().replace("_", " ")
+    return words if reason is Reason.ADMITTED else f"refused: {words}"
+
+
+def entry_table(documents: Sequence[Mapping[str, Any]], campaigns: Mapping[str, int]) -> Table:
+    """Return the contributions as a table; `campaigns` numbers their ids."""
+    table = Table(title="Contributions", title_justify="left")
+    for heading in ("#", "campaign", "round", "node", "evidence"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("improvement\n(integer)", justify="right")
+    table.add_column("threshold\n(integer)", justify="right")
+    table.add_column("weight", justify="right")
+    table.add_column("outcome", max_width=24)
+    table.add_column("proof\ntransaction", no_wrap=True)
+    for row in documents:
+        evidence = str(row["evidence"])
+        table.add_row(
+            str(row["entry"]),
+            f"{campaigns.get(row['campaign'], '?')} {short(row['campaign'])}",
+            str(row["round"]),
+            short(row["node"]),
+            f"[{_EVIDENCE_STYLES[evidence]}]{evidence}[/]",
+            f"{row['improvement']:+.6f}\n{row['improvement_integer']}",
+            row["threshold_integer"] or "none",
+            str(row["weight"]),
+            f"[{'green' if row['admitted'] else 'red'}]{row['outcome']}[/]",
+            f"{'none' if not int(row['proof_digest'], 16) else short(row['proof_digest'])}\n"
+            f"{short(row['transaction'])}",
+        )
+    return table
+
+
+def campaign_documents(index: Index) -> list[dict[str, Any]]:
+    """Return the campaigns with what became of their rounds."""
+    circuits = {event.arguments["circuitId"]: event.arguments for event in index.events("CircuitRegistered")}
+    documents = []
+    for opened in index.events("CampaignOpened"):
+        fields = opened.arguments
+        campaign = Digest(bytes.fromhex(fields["campaign"][2:]))
+        rounds = index.rounds(campaign)
+        if index.events("CampaignClosed", campaign=campaign):
+            status = CampaignStatus.CLOSED
+        else:
+            is_running = bool(index.events("RoundOpened", campaign=campaign))
+            status = CampaignStatus.RUNNING if is_running else CampaignStatus.ENROLLING
+        circuit = circuits.get(fields["circuitId"], {}).get("circuit", {})
+        documents.append(
+            {
+                "index": fields["index"],
+                "campaign": fields["campaign"],
+                "status": status.name.lower(),
+                "circuit": circuit.get("shape"),
+                "dev_srs": circuit.get("isDevSrs", False),
+                "nodes": len(index.events("Enrolled", campaign=campaign)),
+                "rounds": len(rounds),
+                "admitted": sum(entry.result["admittedCount"] for entry in rounds),
+                "contributions": sum(entry.result["count"] for entry in rounds),
+                "improvements_integer": [str(entry.result["improvement"]) for entry in rounds],
+                "base_digest": fields["baseDigest"],
+                "basis_digest": fields["basisDigest"],
+                "config_digest": fields["configDigest"],
+                "model_digest": _hex(rounds[-1].model_digest) if rounds else fields["modelDigest"],
+                "unread_manifests": sum(bool(entry.problem) for entry in rounds),
+                "transaction": _hex(opened.transaction_hash),
+                "block": opened.block,
+            }
+        )
+    return documents
+
+
+def campaign_table(documents: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the campaigns as a table."""
+    table = Table(title="Campaigns", title_justify="left")
+    for heading in ("#", "campaign", "status", "circuit", "nodes", "rounds", "admitted", "model in force"):
+        table.add_column(heading)
+    for row in documents:
+        table.add_row(
+            str(row["index"]),
+            short(row["campaign"]),
+            row["status"],
+            (row["circuit"] or "none: unproven") + (" [red]DEV SRS[/]" if row["dev_srs"] else ""),
+            str(row["nodes"]),
+            str(row["rounds"]),
+            f"{row['admitted']} of {row['contributions']}",
+            short(row["model_digest"]),
+        )
+    return table
+
+
+def node_documents(index: Index) -> list[dict[str, Any]]:
+    """Return the nodes in order of registration, with what they brought."""
+    statuses: dict[str, NodeStatus] = {}
+    events = {
+        "NodeRegistered": NodeStatus.REGISTERED,
+        "NodeAdmitted": NodeStatus.ADMITTED,
+        "NodeEjected": NodeStatus.EJECTED,
+    }
+    for event in index.events(*events):
+        statuses[event.arguments["node"]] = events[event.name]
+    enrolments = [event.arguments["node"] for event in index.events("Enrolled")]
+    documents = []
+    for node, status in statuses.items():
+        entries = [entry.contribution for entry in index.entries() if entry.contribution.node == node]
+        admitted = [entry for entry in entries if entry.reason is Reason.ADMITTED]
+        documents.append(
+            {
+                "node": node,
+                "status": status.name.lower(),
+                "campaigns": enrolments.count(node),
+                "contributions": len(entries),
+                "admitted": len(admitted),
+                "proven": sum(entry.evidence.name == "PROVEN" for entry in entries),
+                "weight": sum(entry.weight for entry in admitted),
+            }
+        )
+    return documents
+
+
+def node_table(documents: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the nodes as a table."""
+    table = Table(title="Nodes", title_justify="left")
+    for heading in ("node", "status", "campaigns", "contributions", "admitted", "proven", "weight"):
+        table.add_column(heading, no_wrap=True)
+    for row in documents:
+        table.add_row(*(str(value) for value in row.values()))
+    return table
+
+
+def record_table(title: str, document: Mapping[str, Any]) -> Table:
+    """Return one document as a table of two columns."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column("field", no_wrap=True, style="bold")
+    table.add_column("value", overflow="fold")
+    for name, value in document.items():
+        table.add_row(name.replace("_", " "), "none" if value is None else str(value))
+    return table
+
+
+def to_json(document: Any) -> str:
+    """Return `document` as indented JSON."""
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def to_csv(documents: Iterable[Mapping[str, Any]]) -> str:
+    """Return documents of equal fields as CSV with a header; lists are joined by spaces."""
+    rows = [
+        {key: " ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()}
+        for row in documents
+    ]
+    stream = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return stream.getvalue()
+
+
+def short(text: str) -> str:
+    """Return 0x1234abcd… for a long hex string."""
+    return f"{text[:10]}…"
+
+
+def _hex(digest: bytes) -> str:
+    return "0x" + digest.hex()
