@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
-import os
 import re
 import sys
 from pathlib import Path
 
-os.environ |= {"TYPER_USE_RICH": "0", "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
-
-import typer  # it reads the widths when it is imported
+import typer
+import typer.core
 from typer.testing import CliRunner
 
 README = Path(__file__).parents[1] / "README.md"
@@ -26,13 +24,15 @@ PROGRAMS = {
     "zk0-aggregator": "zk0_aggregator.cli",
     "zk0-ledger": "zk0_ledger.cli",
 }
+WIDTH = 112
 
 
 def help_text(command: str) -> str:
     """Return what `command --help` prints; `command` is a program's name and possibly a sub-command."""
     program, *arguments = command.split()
     app: typer.Typer = importlib.import_module(PROGRAMS[program]).app
-    result = CliRunner().invoke(app, [*arguments, "--help"], prog_name=program)
+    typer.core.HAS_RICH = False  # the same words without boxes, whatever the terminal
+    result = CliRunner().invoke(app, [*arguments, "--help"], prog_name=program, terminal_width=WIDTH)
     if result.exit_code != 0:
         raise SystemExit(f"{command} --help ended with {result.exit_code}:\n{result.output}")
     return "\n".join(line.rstrip() for line in result.stdout.strip().splitlines())
