@@ -1,4 +1,4 @@
-"""What the operator sees while it works: one line a finished phase with its time, a bar for the current step."""
+"""What the operator sees while it works: a line with its time per finished phase, a bar for the current."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 
 @dataclass(frozen=True, slots=True)

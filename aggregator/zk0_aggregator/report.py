@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+
 from zk0_proofs.types import Address, Reason
 
 from .progress import PhaseTime

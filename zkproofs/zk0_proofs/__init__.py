@@ -1,1 +1,1 @@
-"""What every party of zk0 agrees on, byte for byte: the statement, its digests, its proof and the rules of a round."""
+"""What all parties of zk0 agree on, byte for byte: statement, digests, proof and the rules of a round."""

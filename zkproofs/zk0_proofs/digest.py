@@ -1,4 +1,4 @@
-"""Canonical bytes, digests and Merkle trees: the only place where zk0 hashes (docs/protocol.md, "Digests")."""
+"""Canonical bytes, digests, Merkle trees: the only place where zk0 hashes (docs/protocol.md, "Digests")."""
 
 from __future__ import annotations
 

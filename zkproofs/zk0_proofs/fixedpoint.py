@@ -65,5 +65,5 @@ def improvement_to_float(improvement: int, rows: int, action_dim: int) -> float:
 
 
 def margin_threshold(margin: str, rows: int, action_dim: int) -> int:
-    """Return the least integer improvement that `margin` (a decimal string, loss units) asks for (check 5)."""
+    """Return the least integer improvement that `margin` (a decimal string, loss units) asks for (5)."""
     return max(1, ceil(Fraction(Decimal(margin)) * improvement_unit(rows, action_dim)))

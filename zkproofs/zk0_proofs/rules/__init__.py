@@ -1,1 +1,1 @@
-"""The rules of a round, free of input and output: the aggregator decides by them and the audit recomputes by them."""
+"""The rules of a round, free of input and output: the aggregator decides and the audit recomputes by them."""
