@@ -15,10 +15,21 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from zk0_proofs.errors import StateError
+from zk0_proofs.types import Digest
+
+from ..data import files_digest
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..data import Requirements, Samples
+
+BASE_FILE = "base.json"
+"""The recipe of a public base policy, canonical JSON."""
+STATISTICS_FILE = "statistics.safetensors"
+"""Feature statistics of a public base policy."""
+VLM_FOLDER = "vlm"
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 """Trainable arrays by name, in the policy's own order."""
@@ -77,6 +88,18 @@ class TokenFeatures:
     """[B, chunk_size, feature_dim], not yet standardised."""
     residual: Tensor
     """[B, chunk_size, action_dim] target minus the policy's own prediction."""
+
+
+def base_digest(folder: Path) -> Digest:
+    """Return the digest of a base policy: every JSON and safetensors file of its folder, and its VLM.
+
+    Raises:
+        StateError: there is no policy in `folder`.
+    """
+    if not (folder / "config.json").is_file():
+        raise StateError(f"{folder} holds no policy: config.json is missing; fetch the base policy again")
+    names = [path.name for pattern in ("*.json", "*.safetensors") for path in folder.glob(pattern)]
+    return files_digest(folder, [*names, VLM_FOLDER])
 
 
 class FlowPolicy(Protocol):

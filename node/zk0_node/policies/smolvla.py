@@ -6,11 +6,12 @@ named by the relative path `vlm`, so that the folder can be moved and has the sa
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,11 @@ from zk0_proofs.errors import ConfigError, WireError
 from zk0_proofs.files import write_atomic
 
 from ..data import ACTION_KEY, MAX_ACTION_DIM, STATE_KEY, Requirements, Samples
-from .base import Arrays, Draws, Prepared, TokenFeatures
+from .base import VLM_FOLDER, Arrays, Draws, Prepared, TokenFeatures
 from .taps import FeatureTap
 
 logger = logging.getLogger(__name__)
 
-VLM_FOLDER = "vlm"
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 _PREPARE_BATCH = 64
 _TOKENS_KEY, _TOKEN_MASK_KEY = "observation.language.tokens", "observation.language.attention_mask"
@@ -173,8 +173,8 @@ class SmolVLA:
             WireError: names or shapes differ, or a value is NaN or infinite; nothing is replaced then.
         """
         parameters = self.trainable()
-        if list(arrays) != list(parameters):
-            different = sorted(set(arrays) ^ set(parameters)) or ["their order"]
+        if set(arrays) != set(parameters):
+            different = sorted(set(arrays) ^ set(parameters))
             raise WireError(f"arrays do not fit the policy, differing in {', '.join(different[:3])}")
         for name, parameter in parameters.items():
             if arrays[name].shape != tuple(parameter.shape):
@@ -222,7 +222,8 @@ def load_policy(source: str | Path, *, device: str | None = None) -> SmolVLA:
         config.vlm_model_name = str((folder / VLM_FOLDER).resolve())
         overrides["tokenizer_processor"] = {"tokenizer_name": config.vlm_model_name}
     try:
-        policy = SmolVLAPolicy.from_pretrained(source, config=config)
+        with redirect_stdout(io.StringIO()):  # LeRobot prints while it loads
+            policy = SmolVLAPolicy.from_pretrained(source, config=config)
         processors = make_pre_post_processors(
             config, pretrained_path=str(source), preprocessor_overrides=overrides
         )
