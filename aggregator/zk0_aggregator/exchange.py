@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Generic, TypeVar
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from zk0_proofs.encoding import Document
-from zk0_proofs.errors import WireError
+from zk0_proofs.errors import StateError, WireError
 from zk0_proofs.messages import FloatArrays, pack_arrays, pack_document, unpack_arrays, unpack_document
 from zk0_proofs.types import Reason
 
@@ -60,9 +61,11 @@ class Answers(Generic[_Reply]):
 class Exchange:
     """One aggregator's line to its nodes. It is the only place that knows Flower's messages."""
 
-    def __init__(self, grid: Grid, timeout_s: float) -> None:
+    def __init__(self, grid: Grid, timeout_s: float, stop: threading.Event | None = None) -> None:
+        """Talk over `grid`, waiting at most `timeout_s` in each step; `stop` ends all waiting."""
         self._grid = grid
         self._timeout_s = timeout_s
+        self._stop = stop or threading.Event()
 
     def connected(self, count: int) -> list[int]:
         """Return the ids of connected nodes, waiting until `count` are there or the deadline passes."""
@@ -71,7 +74,7 @@ class Exchange:
             nodes = sorted(self._grid.get_node_ids())
             if len(nodes) >= count or time.monotonic() > deadline:
                 return nodes
-            time.sleep(POLL_S)
+            self._wait()
 
     def ask(
         self,
@@ -94,12 +97,16 @@ class Exchange:
                 _sort_in(answers, reply, kind)
                 tick()
             if outstanding:
-                time.sleep(POLL_S)
+                self._wait()
         for node in requests.keys() - answers.received.keys() - answers.failures.keys():
             answers.failures[node] = Failure(Reason.NO_PROOF, f"no answer within {self._timeout_s:.0f} s")
         for node, failure in answers.failures.items():
             logger.warning("%s: node %d left out: %s", action, node, failure.message)
         return answers
+
+    def _wait(self) -> None:
+        if self._stop.wait(POLL_S):
+            raise StateError("stopped before the step was complete; run again to go on where it was")
 
 
 def _message(action: str, node: int, request: Request) -> Message:

@@ -13,6 +13,7 @@ from zk0_proofs.readout import READOUT_SHAPE, Shape
 from zk0_proofs.rules.admission import Check, Commit, RoundFacts
 from zk0_proofs.rules.manifest import EnrolmentRecord, ExpertManifest, ReadoutManifest
 from zk0_proofs.rules.terms import CampaignTerms
+from zk0_proofs.signatures import Registration
 from zk0_proofs.types import Address, Digest, Enrolment, LedgerDomain
 
 from .exchange import Exchange
@@ -32,10 +33,12 @@ class SettledRound:
 class Ledger(Protocol):
     """The ledger as the aggregator uses it. Every write happens once, however often it is called."""
 
-    domain: LedgerDomain
+    @property
+    def domain(self) -> LedgerDomain:
+        """Return where signatures and proofs of this ledger are valid."""
 
-    def admit(self, nodes: list[Address]) -> None:
-        """Register what must be registered and admit `nodes`."""
+    def admit(self, registrations: Mapping[Address, tuple[Registration, bytes]]) -> None:
+        """Register what must be registered and admit the nodes."""
 
     def open_campaign(self, base: Digest, basis: Digest, circuit: Digest, terms: CampaignTerms) -> Digest:
         """Open a campaign and return its id (C2)."""

@@ -78,6 +78,8 @@ HexSignature = Annotated[bytes, _hex(65), PlainSerializer(_to_hex)]
 HexPoint = Annotated[Point, BeforeValidator(_point), PlainSerializer(lambda point: _to_hex(point.to_bytes()))]
 ChecksumAddress = Annotated[str, AfterValidator(_address)]
 Uint64 = Annotated[int, _integer(0, UINT64_LIMIT - 1)]
+Examples = Annotated[int, _integer(1, UINT64_LIMIT - 1)]
+"""A claimed number of training examples: at least one, or a mean would divide by zero."""
 Int256 = Annotated[int, _integer(-INT256_LIMIT, INT256_LIMIT - 1)]
 FieldElement = Annotated[int, _integer(0, _FIELD - 1)]
 Weights = Annotated[

@@ -20,6 +20,7 @@ from .digest import canonical_json
 from .encoding import (
     ChecksumAddress,
     Document,
+    Examples,
     FieldElement,
     HexDigest,
     HexPoint,
@@ -40,13 +41,22 @@ ARRAYS_LIMIT_BYTES = 1024 * 1024 * 1024
 FloatArrays = dict[str, npt.NDArray[np.float32]]
 
 
+class IdentifyRequest(Document):
+    """C0: asks for an identity; a signed request for admission holds until `deadline`, Unix seconds."""
+
+    deadline: Uint64
+
+
 class IdentifyReply(Document):
     """C0: who answers, how much it trains on, and the root over its held-out samples."""
 
     node: ChecksumAddress
-    num_examples: Uint64
+    num_examples: Examples
     sample_root: HexDigest
     base_digest: HexDigest
+    nonce: Uint64
+    registration: HexSignature
+    """EIP-712 `Register` with `nonce` and the request's deadline."""
 
 
 class ExpertRequest(Document):
@@ -62,19 +72,21 @@ class ExpertReply(Document):
     """R2 of a whole-expert round; the trained arrays travel beside it. Losses are the node's word."""
 
     node: ChecksumAddress
-    num_examples: Uint64
+    num_examples: Examples
     loss_before: LossText
     loss_after: LossText
     signature: HexSignature
 
 
 class ProposeRequest(Document):
-    """C1: propose a span; the averaged expert arrays and the feature statistics travel beside it."""
+    """C1: propose a span on the base; its action expert and feature statistics travel beside it.
+
+    Arrays named `expert/...` replace the public base's action expert, those named `statistics/...` are the
+    mean and deviation of its features on public data.
+    """
 
     base_digest: HexDigest
-    expert_base_digest: HexDigest
-    expert_campaign_basis: HexDigest
-    has_expert_arrays: bool
+    """Model digest of the whole-expert campaign that made the expert; the node recomputes it."""
 
 
 class ProposeReply(Document):
@@ -97,7 +109,7 @@ class EnrolReply(Document):
     node: ChecksumAddress
     data_root: HexDigest
     sample_root: HexDigest
-    num_examples: Uint64
+    num_examples: Examples
     signature: HexSignature
 
 

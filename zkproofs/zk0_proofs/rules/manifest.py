@@ -14,6 +14,7 @@ from ..digest import canonical_json, document_digest
 from ..encoding import (
     ChecksumAddress,
     Document,
+    Examples,
     FieldElement,
     HexDigest,
     HexPoint,
@@ -39,7 +40,7 @@ class EnrolmentRecord(Document):
     node: ChecksumAddress
     data_root: HexDigest
     sample_root: HexDigest
-    num_examples: Uint64
+    num_examples: Examples
     signature: HexSignature
 
     def enrolment(self, campaign: Digest) -> Enrolment:
@@ -100,7 +101,7 @@ class ContributionRecord(Document):
     reviews_digest: HexDigest
     evidence: Annotated[int, Field(ge=0, le=2)]
     reason: Annotated[int, Field(ge=0, le=255)]
-    num_examples: Uint64
+    num_examples: Examples
     weight: Uint64
 
     @classmethod
@@ -166,7 +167,7 @@ class ExpertUpdateRecord(Document):
 
     node: ChecksumAddress
     arrays_digest: HexDigest
-    num_examples: Uint64
+    num_examples: Examples
     loss_before: LossText
     loss_after: LossText
     signature: HexSignature

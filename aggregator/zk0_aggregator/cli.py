@@ -1,0 +1,115 @@
+"""zk0-aggregator: run and simulate campaigns."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from platformdirs import user_cache_path
+from rich.console import Console
+from zk0_proofs.errors import Zk0Error
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Verify what nodes prove, average what is admitted, record it on the ledger.",
+)
+
+_DEMONSTRATIONS = ("red-to-green", "blue-to-yellow", "reach-orange")
+
+
+@app.callback()
+def main_options() -> None:
+    """Verify what nodes prove, average what is admitted, record it on the ledger."""
+
+
+@app.command(
+    epilog="Example: zk0-aggregator simulate --nodes 3 --rounds 2 --cheat random",
+)
+def simulate(
+    nodes: Annotated[int, typer.Option(min=1, max=64, help="SuperNodes to simulate.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Proven rounds.")] = 2,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="LeRobotDataset folder of a node; repeat for more. Default: the shipped recordings."),
+    ] = None,
+    public_data: Annotated[
+        str | None, typer.Option(help="LeRobotDataset folder on which the public base is trained.")
+    ] = None,
+    cheat: Annotated[
+        str | None,
+        typer.Option(help="Let the last node cheat: random, negated, zero, stale-proof or bad-shape."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Reproducible run. Also seeds keys and salts: insecure, local chain only."),
+    ] = None,
+    base_steps: Annotated[int, typer.Option(min=1, help="Training steps of the public base.")] = 500,
+    local_steps: Annotated[int, typer.Option(min=1, help="Steps of each node in the whole-expert round.")] = 100,
+    margin: Annotated[str, typer.Option(help="Least proven gain, in loss per row and dim.")] = "0.001",
+    step_timeout: Annotated[float, typer.Option(min=1, help="Deadline of each step in seconds.")] = 900.0,
+    outputs: Annotated[Path, typer.Option(help="Folder for runs.")] = Path("outputs"),
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of the local chain. Default: the user's data folder.")
+    ] = None,
+) -> None:
+    """Run a whole network on this machine: train, prove, verify, average and record.
+
+    An interrupted run goes on where it was when the same command is given again.
+    """
+    from .cheats import behaviour_named
+    from .report import print_phases, print_report
+    from .simulation import Options, simulate
+
+    if cheat is not None:
+        behaviour_named(cheat)
+    options = Options(
+        nodes=nodes,
+        rounds=rounds,
+        data=tuple(data or [_shipped(name) for name in _DEMONSTRATIONS]),
+        public_data=public_data or _shipped("public"),
+        base_steps=base_steps,
+        local_steps=local_steps,
+        margin=margin,
+        cheat=cheat,
+        seed=seed,
+        step_timeout_s=step_timeout,
+    )
+    console = Console()
+    report = simulate(options, outputs, user_cache_path("zk0"), home, console)
+    print_report(console, report.nodes, report.rounds)
+    print_phases(console, report.phases)
+    console.print(
+        "Next: [bold]zk0-ledger list[/bold] shows what is recorded, "
+        "[bold]zk0-ledger verify --all[/bold] recomputes it, "
+        f"{outputs}/latest holds policies, manifests and logs.",
+        highlight=False,
+    )
+
+
+def _shipped(name: str) -> str:
+    """Return the folder of a shipped recording, from the checkout."""
+    return str(Path(__file__).resolve().parents[2] / "demonstrations" / name)
+
+
+def main() -> None:
+    """Run the command line; errors of zk0 are printed in one line and set the exit code."""
+    try:
+        app(standalone_mode=True)
+    except Zk0Error as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        _leave(error.exit_code)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; the same command goes on where this stopped")
+        _leave(130)
+
+
+def _leave(code: int) -> None:
+    """End at once: a thread that waits for nodes must not keep an interrupted program alive."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,135 @@
+"""The aggregator's main job: one unproven whole-expert round, then a proven read-out campaign on its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zk0_node.bases import PublicBase
+from zk0_node.basis import Basis
+from zk0_proofs.commitments import CommittedWeights
+from zk0_proofs.fixedpoint import improvement_to_float
+from zk0_proofs.readout import READOUT_SHAPE, zero_weights
+from zk0_proofs.rules.manifest import ExpertManifest, ReadoutManifest
+from zk0_proofs.rules.terms import CampaignTerms
+from zk0_proofs.types import Address, Digest, Evidence, Reason
+
+from .campaign import Base, open_readout_campaign
+from .expert import ExpertOutcome, run_expert_campaign
+from .network import Network
+from .progress import PhaseTime
+from .report import NodeLine, RoundLine
+from .strategy import RoundOutcome, run_round
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What an aggregator is asked to run."""
+
+    rounds: int
+    expert_terms: CampaignTerms
+    readout_terms: CampaignTerms
+    base: Path
+    """Folder of the public base policy."""
+    public_data: str
+    """Public demonstrations, on which feature statistics are computed."""
+    cache: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a run led to, as its final table shows it."""
+
+    nodes: list[NodeLine]
+    rounds: list[RoundLine]
+    phases: list[PhaseTime] = field(default_factory=list)
+
+
+def run_campaigns(network: Network, plan: Plan, circuit: Digest) -> Report:
+    """Run both campaigns of `plan` and return what they led to."""
+    base = PublicBase(plan.base)
+    expert = run_expert_campaign(network, "expert", plan.expert_terms, base.digest, base.expert)
+    with network.display.phase("measure features of the new base"):
+        folder = network.outputs / "global_model" / "base"
+        statistics = base.publish(folder, expert.arrays, plan.public_data, plan.cache)
+    start = Base(digest=expert.manifest.model_digest, expert=expert.arrays, statistics=statistics)
+    campaign, basis = open_readout_campaign(network, "readout", plan.readout_terms, start, circuit)
+
+    model = CommittedWeights(values=zero_weights(), commitment=network.commit(zero_weights()))
+    outcomes: list[RoundOutcome] = []
+    for round_number in range(1, plan.rounds + 1):
+        outcome = run_round(network, campaign, round_number, model)
+        outcomes.append(outcome)
+        model = outcome.model
+        _save_policy(network, folder, basis, model, round_number)
+        if not outcome.manifest.averaged:
+            break  # R7: under the campaign's floor V stays and the campaign closes
+    network.ledger.close_campaign(campaign.id)
+    return _report(expert, outcomes)
+
+
+def _save_policy(
+    network: Network, base: Path, basis: Basis, model: CommittedWeights, round_number: int
+) -> None:
+    from zk0_node.policies.readout import write_readout_policy
+
+    write_readout_policy(network.outputs / "global_model" / f"round_{round_number}", base, basis, model.values)
+
+
+def _report(expert: ExpertOutcome, outcomes: Sequence[RoundOutcome]) -> Report:
+    nodes = _lines("expert", expert.manifest, {})
+    rounds = [
+        RoundLine(
+            round="expert",
+            improvement=None,
+            model_digest=expert.manifest.model_digest,
+            transaction=expert.settled.transaction,
+        )
+    ]
+    for outcome in outcomes:
+        label = str(outcome.manifest.round)
+        nodes += _lines(label, outcome.manifest, dict(outcome.losses))
+        rounds.append(
+            RoundLine(
+                round=label,
+                improvement=_gain(outcome.manifest.improvement, outcome.manifest.terms),
+                model_digest=outcome.manifest.model_digest,
+                transaction=outcome.settled.transaction,
+            )
+        )
+    return Report(nodes=nodes, rounds=rounds)
+
+
+def _lines(
+    label: str, manifest: ExpertManifest | ReadoutManifest, losses: dict[Address, tuple[float, float]]
+) -> list[NodeLine]:
+    if isinstance(manifest, ExpertManifest):
+        losses = {
+            Address(update.node): (float(update.loss_before), float(update.loss_after))
+            for update in manifest.updates
+        }
+    messages = {refusal.node: refusal.message for refusal in manifest.refusals}
+    lines = []
+    for record in manifest.contributions:
+        node = Address(record.node)
+        before, after = losses.get(node, (None, None))
+        proven = record.evidence == Evidence.PROVEN
+        lines.append(
+            NodeLine(
+                round=label,
+                node=node,
+                evidence=Evidence(record.evidence).name.lower(),
+                improvement=_gain(record.improvement, manifest.terms) if proven else None,
+                weight=record.weight,
+                reason=Reason(record.reason),
+                message=messages.get(record.node, ""),
+                loss_before=before,
+                loss_after=after,
+            )
+        )
+    return lines
+
+
+def _gain(improvement: int, terms: CampaignTerms) -> float:
+    return improvement_to_float(improvement, READOUT_SHAPE.rows, terms.action_dim)

@@ -1,0 +1,135 @@
+"""The aggregator's entries on the ledger. Each write has a key in the outbox, so it is sent once only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from zk0_ledger.deploy import register_circuit
+from zk0_ledger.entries import Call, Circuit, NodeStatus, Receipt, RoundResult, RoundStatus
+from zk0_ledger.manifests import ManifestStore
+from zk0_ledger.session import Ledger as OpenLedger
+from zk0_proofs.artifacts import CircuitArtifacts
+from zk0_proofs.digest import contribution_leaf, merkle_root
+from zk0_proofs.errors import StateError
+from zk0_proofs.files import write_atomic
+from zk0_proofs.rules.manifest import ExpertManifest, ReadoutManifest, manifest_bytes, manifest_digest
+from zk0_proofs.rules.terms import CampaignTerms
+from zk0_proofs.signatures import Registration
+from zk0_proofs.types import Address, Digest, Enrolment, Evidence, LedgerDomain, Reason
+
+from .network import SettledRound
+
+
+class Settlement:
+    """A run's writes to an open ledger."""
+
+    def __init__(self, ledger: OpenLedger, run_id: str, outputs: Path) -> None:
+        """Write for the run `run_id`, whose keys in the outbox begin with it."""
+        self._ledger = ledger
+        self._client = ledger.client
+        self._run_id = run_id
+        self._outputs = outputs
+        self._manifests = ManifestStore(ledger.config.home)
+
+    @property
+    def domain(self) -> LedgerDomain:
+        """Return where signatures and proofs of this ledger are valid."""
+        return self._client.domain
+
+    def pin_circuit(self, artifacts: CircuitArtifacts) -> Digest:
+        """Register the circuit unless the ledger has it, and return its id."""
+        pins = artifacts.manifest
+        circuit = Circuit(
+            vk_hash=Digest(bytes.fromhex(pins.vk)),
+            settings_hash=Digest(bytes.fromhex(pins.settings)),
+            srs_hash=Digest(bytes.fromhex(pins.srs)),
+            shape=pins.shape,
+            proof_length=artifacts.proof_length,
+            is_dev_srs=artifacts.dev_srs,
+        )
+        return register_circuit(self._ledger.sender(role="admin"), self._client, circuit)
+
+    def admit(self, registrations: Mapping[Address, tuple[Registration, bytes]]) -> None:
+        """Relay the requests of nodes that the ledger does not know, and admit them as their registrar."""
+        for node, (registration, signature) in registrations.items():
+            if self._client.node_of(node) is NodeStatus.UNKNOWN:
+                self._send(
+                    f"register/{node}", self._client.register_by_sig(node, registration.deadline, signature)
+                )
+            if self._client.node_of(node) is NodeStatus.REGISTERED:
+                self._send(f"admit/{node}", self._client.admit(node), role="admin")
+
+    def open_campaign(self, base: Digest, basis: Digest, circuit: Digest, terms: CampaignTerms) -> Digest:
+        """Open a campaign and return its id (C2)."""
+        call = self._client.open_campaign(base, basis, circuit, terms.digest)
+        receipt = self._send(f"campaign/{base.hex()}/{basis.hex()}", call)
+        index = self._client.campaign_count(block_identifier=receipt.block_number)
+        return self._client.campaign_at(index)
+
+    def enrol(self, enrolment: Enrolment, signature: bytes) -> None:
+        """Relay a node's signed enrolment (C3)."""
+        key = f"enrol/{enrolment.campaign.hex()}/{enrolment.node}"
+        self._send(key, self._client.enrol(enrolment, signature))
+
+    def open_round(self, campaign: Digest, round_number: int, updates_root: Digest) -> None:
+        """Fix the round's updates (R3); a lost seed is voided and the same updates are opened again."""
+        attempt = 1
+        found = self._client.round_of(campaign, round_number)
+        if found.status is not RoundStatus.UNKNOWN:
+            attempt = found.attempt + (found.status is RoundStatus.VOIDED)
+        key = f"open/{campaign.hex()}/{round_number}/{attempt}"
+        self._send(key, self._client.open_round(campaign, round_number, updates_root))
+
+    def seal_seed(self, campaign: Digest, round_number: int) -> Digest:
+        """Return the round's seed, the hash of the block after `open_round` (R3)."""
+        return self._ledger.seal_seed(self._ledger.sender(), campaign, round_number)
+
+    def latest_block_hash(self) -> Digest:
+        """Return the hash of the last block, for draws that bind nobody (C1)."""
+        return Digest(bytes(self._client.web3.eth.get_block("latest")["hash"]))
+
+    def commit_round(self, manifest: ReadoutManifest | ExpertManifest) -> SettledRound:
+        """Publish the manifest and record the round (R8)."""
+        content, digest = manifest_bytes(manifest), manifest_digest(manifest)
+        self._manifests.put(content)
+        label = f"{manifest.campaign.hex()[:16]}-round-{manifest.round}"
+        write_atomic(self._outputs / "rounds" / f"{label}.json", content)
+        result = _result(manifest, digest)
+        key = f"commit/{manifest.campaign.hex()}/{manifest.round}"
+        receipt = self._send(key, self._client.commit_round(result))
+        recorded = self._client.model_in_force(manifest.campaign)
+        if recorded != manifest.model_digest:
+            raise StateError(
+                f"the ledger has model 0x{recorded.hex()} in force, expected 0x{manifest.model_digest.hex()}; "
+                "another aggregator may have settled this round"
+            )
+        return SettledRound(
+            count=result.count,
+            admitted_count=result.admitted_count,
+            transaction="0x" + receipt.transaction_hash.hex(),
+        )
+
+    def close_campaign(self, campaign: Digest) -> None:
+        """End a campaign."""
+        self._send(f"close/{campaign.hex()}", self._client.close_campaign(campaign))
+
+    def _send(self, key: str, call: Call, role: str = "aggregator") -> Receipt:
+        return self._ledger.sender(role=role).send(f"{self._run_id}/{key}", call)
+
+
+def _result(manifest: ReadoutManifest | ExpertManifest, digest: Digest) -> RoundResult:
+    contributions = [record.contribution for record in manifest.contributions]
+    proven = isinstance(manifest, ReadoutManifest)
+    admitted = sum(entry.reason is Reason.ADMITTED for entry in contributions)
+    return RoundResult(
+        campaign=manifest.campaign,
+        round=manifest.round,
+        contributions_root=merkle_root([contribution_leaf(entry) for entry in contributions]),
+        count=len(contributions),
+        admitted_count=admitted,
+        new_v_digest=manifest.v_digest,
+        manifest_digest=digest,
+        improvement=manifest.improvement if isinstance(manifest, ReadoutManifest) else 0,
+        evidence=Evidence.PROVEN if proven and admitted else Evidence.UNPROVEN,
+    )

@@ -1,0 +1,291 @@
+"""`zk0-aggregator simulate`: a whole network on one machine, on Flower's simulation engine.
+
+Everything is real but the machines: SuperNodes train and prove in processes of their own, the ledger is a
+contract on a local Anvil chain. A run that was interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from zk0_ledger.config import load_config
+from zk0_ledger.session import Ledger as OpenLedger
+from zk0_ledger.session import open_ledger
+from zk0_node.config import NodeSettings
+from zk0_node.identity import create_keystore
+from zk0_proofs.artifacts import CircuitArtifacts, load_artifacts
+from zk0_proofs.commitments import commit_weights
+from zk0_proofs.digest import keccak
+from zk0_proofs.errors import StateError
+from zk0_proofs.files import write_atomic
+from zk0_proofs.rules.terms import CampaignTerms
+from zk0_proofs.verifier import EzklVerifier
+
+from .cheats import behaviour_named
+from .journal import Journal
+from .progress import Display
+from .settlement import Settlement
+
+if TYPE_CHECKING:
+    from flwr.serverapp import Grid
+
+    from .run import Report
+
+logger = logging.getLogger(__name__)
+
+_KEYSTORE_ITERATIONS = 2
+"""Simulated keys own nothing; opening them should cost nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What to simulate."""
+
+    nodes: int
+    rounds: int
+    data: tuple[str, ...]
+    """Recordings of the nodes, taken in turn."""
+    public_data: str
+    base_steps: int
+    local_steps: int
+    margin: str
+    cheat: str | None
+    """How the last node misbehaves."""
+    seed: int | None
+    """Also seeds keys, salts and block times, which is insecure."""
+    step_timeout_s: float
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what two runs must share for one to go on with the other's work."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return keccak(json.dumps(fields, sort_keys=True).encode()).hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The folder of one run."""
+
+    folder: Path
+    resumed: bool
+
+    @property
+    def id(self) -> str:
+        """Return the run's key, under which its transactions are remembered."""
+        return str(json.loads((self.folder / "run.json").read_text())["id"])
+
+    def finish(self) -> None:
+        """Mark the run as complete: the next one begins anew."""
+        write_atomic(self.folder / "finished", b"")
+
+
+def open_run(outputs: Path, options: Options) -> Run:
+    """Return the last unfinished run with the same options, or a new one."""
+    for marker in sorted(outputs.glob("*/run.json"), reverse=True):
+        folder = marker.parent
+        same = json.loads(marker.read_text()).get("options") == options.fingerprint
+        if same and not (folder / "finished").exists():
+            return Run(folder, True)
+    folder = outputs / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    # Without a random part, a run of a new chain could meet the outbox of an old one.
+    run_id = f"{folder.name}-{secrets.token_hex(4)}" if options.seed is None else f"seed-{options.seed}"
+    write_atomic(folder / "run.json", json.dumps({"id": run_id, "options": options.fingerprint}).encode())
+    return Run(folder, False)
+
+
+def simulate(options: Options, outputs: Path, cache: Path, home: Path | None, console: Console) -> Report:
+    """Run the network and return what its table shows.
+
+    Raises:
+        Zk0Error: what stopped it; running again goes on where it was.
+    """
+    run = open_run(outputs, options)
+    display = Display(console)
+    _announce(console, options, run)
+    with _logged(run.folder / "logs"):
+        with display.phase("proving and verification keys"):
+            artifacts = load_artifacts(cache)
+        base = _public_base(options, cache, display)
+        config = load_config(home=home, seed=options.seed)
+        with open_ledger(config, deploy_if_missing=True) as ledger:
+            report = _run_network(options, run, cache, artifacts, base, ledger, display)
+    run.finish()
+    _link_latest(outputs, run.folder)
+    report.phases.extend(display.phases)
+    return report
+
+
+def _announce(console: Console, options: Options, run: Run) -> None:
+    word = "resuming" if run.resumed else "new run"
+    console.print(f"[bold]{word}[/bold] {run.folder}", highlight=False)
+    console.print("[yellow]DEV SRS and local chain: for trials only, its proofs convince nobody else[/yellow]")
+    if options.seed is not None:
+        console.print(f"[yellow]--seed {options.seed} also seeds keys and salts: this run hides nothing[/yellow]")
+
+
+def _public_base(options: Options, cache: Path, display: Display) -> Path:
+    from zk0_node.bases import base_folder, train_public_base
+
+    folder = base_folder(cache, options.public_data, options.base_steps)
+    if not folder.exists():
+        with display.phase("train the public base", options.base_steps) as bar:
+            train_public_base(options.public_data, options.base_steps, folder, cache, bar.set)
+    return folder
+
+
+def _run_network(
+    options: Options,
+    run: Run,
+    cache: Path,
+    artifacts: CircuitArtifacts,
+    base: Path,
+    ledger: OpenLedger,
+    display: Display,
+) -> Report:
+    from .run import Plan, run_campaigns
+
+    settlement = Settlement(ledger, run.id, run.folder)
+    circuit = settlement.pin_circuit(artifacts)
+    _prepare_nodes(options, run.folder / "nodes", cache, base, ledger)
+    verifier = EzklVerifier(artifacts)
+    stop = threading.Event()
+    plan = Plan(
+        rounds=options.rounds,
+        expert_terms=CampaignTerms(
+            kind="whole-expert", local_steps=options.local_steps, used_columns=0, seed=options.seed or 0
+        ),
+        readout_terms=CampaignTerms(margin=options.margin, seed=options.seed or 0),
+        base=base,
+        public_data=options.public_data,
+        cache=cache,
+    )
+    reports: list[Report] = []
+
+    def serve(grid: Grid) -> None:
+        from zk0_node.bases import PublicBase
+
+        from .campaign import identify_members
+        from .exchange import Exchange
+        from .network import Network
+
+        exchange = Exchange(grid, options.step_timeout_s, stop)
+        digest = PublicBase(base).digest
+        members = identify_members(exchange, settlement, display, options.nodes, digest)
+        network = Network(
+            exchange=exchange,
+            ledger=settlement,
+            commit=lambda weights: commit_weights(artifacts, weights),
+            check=verifier.verify,
+            journal=Journal(run.folder / "state"),
+            display=display,
+            outputs=run.folder,
+            members=members,
+        )
+        reports.append(run_campaigns(network, plan, circuit))
+
+    try:
+        _run_engine(options, run.folder, serve)
+    finally:
+        stop.set()
+    if not reports:
+        raise StateError(f"the run ended without a result; see {run.folder / 'logs'} and run again to go on")
+    return reports[0]
+
+
+def _run_engine(options: Options, folder: Path, serve: object) -> None:
+    """Start Flower's simulation engine with one SuperNode a partition and wait for its end."""
+    os.environ.update(
+        FLWR_TELEMETRY_ENABLED="0",
+        FLWR_DISABLE_UPDATE_CHECK="1",
+        FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION="1",
+        FLWR_HOME=str(folder / "flower"),
+        RAY_DEDUP_LOGS="0",
+        RAY_USAGE_STATS_ENABLED="0",
+        HF_HUB_OFFLINE=os.environ.get("HF_HUB_OFFLINE", "1"),
+        ZK0_SIMULATION_NODES=str((folder / "nodes").resolve()),
+    )
+    from flwr.simulation import run_simulation
+    from zk0_node.client_app import make_client_app
+
+    from .server_app import make_server_app
+
+    behaviours = {options.nodes - 1: behaviour_named(options.cheat)} if options.cheat else {}
+    cores = os.cpu_count() or 1
+    run_simulation(
+        server_app=make_server_app(serve),  # type: ignore[arg-type]
+        client_app=make_client_app(behaviours),
+        num_supernodes=options.nodes,
+        backend_config={
+            "init_args": {
+                "num_cpus": cores,
+                "include_dashboard": False,
+                "log_to_driver": False,
+                "logging_level": "error",
+            },
+            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+        },
+    )
+
+
+def _prepare_nodes(options: Options, folder: Path, cache: Path, base: Path, ledger: OpenLedger) -> None:
+    """Write settings and a keystore for each simulated node."""
+    for index in range(options.nodes):
+        home = folder / f"node-{index + 1}"
+        password = home / "password"
+        if not password.exists():
+            write_atomic(password, secrets.token_hex(16).encode(), mode=0o600)
+        keystore = home / "keystore.json"
+        if not keystore.exists():
+            key = None if options.seed is None else keccak(f"zk0 DEV node {index} {options.seed}".encode())
+            create_keystore(
+                keystore, password.read_text(), key=key, iterations=_KEYSTORE_ITERATIONS
+            )
+        settings = NodeSettings(
+            data=str(Path(options.data[index % len(options.data)]).resolve()),
+            policy=str(base),
+            home=home.resolve(),
+            cache=cache,
+            keystore=keystore.resolve(),
+            password_file=password.resolve(),
+            rpc_url=ledger.client.url,
+            chain_id=ledger.config.expected_chain_id,
+            ledger=ledger.client.address,
+            insecure_seed=None if options.seed is None else options.seed * 1000 + index,
+        )
+        write_atomic(home / "node.json", settings.model_dump_json(indent=2).encode())
+
+
+@contextmanager
+def _logged(folder: Path) -> Iterator[None]:
+    """Send all log lines to a file of the run, so that the console stays readable."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / "aggregator.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _link_latest(outputs: Path, folder: Path) -> None:
+    """Point outputs/latest to the newest finished run."""
+    link = outputs / "latest"
+    temporary = outputs / ".latest"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(folder.name)
+    os.replace(temporary, link)

@@ -1,0 +1,94 @@
+"""The public base policy of a campaign: made once from public demonstrations, then read by all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+from zk0_proofs.digest import keccak
+from zk0_proofs.errors import StateError
+from zk0_proofs.messages import FloatArrays
+from zk0_proofs.types import Digest
+
+from .data import Requirements, files_digest, open_recording, split_episodes
+from .features import FeatureStatistics, feature_statistics
+from .policies.base import BASE_FILE, STATISTICS_FILE, base_digest
+
+PUBLIC_HELD_OUT_FRACTION = 0.15
+TINY_REQUIREMENTS = Requirements(cameras=("observation.images.front",), state_dim=6, action_dim=6)
+"""What the tiny policy reads: one front camera and the six joints of an SO-101."""
+_WEIGHTS_FILE = "model.safetensors"
+
+Progress = Callable[[int, int], None]
+
+
+def base_folder(cache: Path, public_data: str, steps: int) -> Path:
+    """Return where the base trained on `public_data` for `steps` steps is kept."""
+    data = files_digest(Path(public_data), ("data", "meta", "videos"))
+    return cache / "bases" / keccak(data + steps.to_bytes(8, "big")).hex()[:16]
+
+
+def train_public_base(
+    public_data: str, steps: int, folder: Path, cache: Path, progress: Progress | None = None
+) -> None:
+    """Train the tiny SmolVLA on public demonstrations and write it to `folder`.
+
+    Raises:
+        DataError: the recording cannot serve.
+    """
+    import torch
+
+    from .training import train_base
+
+    torch.set_num_threads(2)
+    recording = open_recording(public_data, TINY_REQUIREMENTS, cache / "recordings")
+    split = split_episodes(recording, PUBLIC_HELD_OUT_FRACTION)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    train_base(recording, split, partial, steps=steps, progress=progress)
+    partial.rename(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicBase:
+    """A base folder: a LeRobot policy, feature statistics and the recipe."""
+
+    folder: Path
+
+    @property
+    def digest(self) -> Digest:
+        """Return baseDigest."""
+        return base_digest(self.folder)
+
+    @property
+    def expert(self) -> FloatArrays:
+        """Return the trainable arrays, read without torch.
+
+        Raises:
+            StateError: the folder is no base.
+        """
+        try:
+            names = json.loads((self.folder / BASE_FILE).read_text())["trainable"]
+            with safe_open(self.folder / _WEIGHTS_FILE, framework="np") as weights:
+                return {name: weights.get_tensor(name) for name in names}
+        except (OSError, ValueError, KeyError) as error:
+            raise StateError(f"{self.folder} is no base policy: {error}; make one with zk0-node base") from error
+
+    def publish(self, folder: Path, expert: FloatArrays, public_data: str, cache: Path) -> FeatureStatistics:
+        """Write the base with another expert to `folder` and return its feature statistics on public data."""
+        if (folder / STATISTICS_FILE).exists():
+            return FeatureStatistics.load(folder / STATISTICS_FILE)
+        from .policies.smolvla import load_policy
+
+        policy = load_policy(self.folder)
+        policy.set_arrays({name: expert[name] for name in policy.arrays()})
+        recording = open_recording(public_data, policy.requirements, cache / "recordings")
+        split = split_episodes(recording, PUBLIC_HELD_OUT_FRACTION)
+        policy.save(folder)
+        statistics = feature_statistics(policy, recording, split.train)
+        statistics.save(folder / STATISTICS_FILE)  # last: it marks the folder as complete
+        return statistics

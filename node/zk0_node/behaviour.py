@@ -1,0 +1,24 @@
+"""Where a node's behaviour can differ from the protocol: honest by default, altered in simulations of cheats."""
+
+from __future__ import annotations
+
+from zk0_proofs.statement import Statement
+from zk0_proofs.types import Integers
+
+
+class Behaviour:
+    """What an honest node does; a simulated cheat overrides one step."""
+
+    name = "honest"
+
+    def choose_update(self, old: Integers, solved: Integers, used_columns: int) -> Integers:
+        """Return the V to commit to (R2), given the V in force and the one that was solved for."""
+        return solved
+
+    def choose_statement(self, statement: Statement) -> Statement:
+        """Return the statement to bind the proof of the own step to (R5)."""
+        return statement
+
+    def choose_reply(self, action: str, document: bytes) -> bytes:
+        """Return the bytes to send for `document`."""
+        return document

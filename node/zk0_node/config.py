@@ -1,0 +1,74 @@
+"""A node's settings, read once at the edge: a JSON or TOML file, then ZK0_NODE_* variables."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path, user_data_path
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from zk0_proofs.errors import ConfigError
+from zk0_proofs.files import read_limited
+
+SETTINGS_LIMIT_BYTES = 64 * 1024
+
+
+class NodeSettings(BaseSettings):
+    """What an operator decides about a node."""
+
+    model_config = SettingsConfigDict(env_prefix="ZK0_NODE_", extra="forbid", frozen=True)
+
+    # A LeRobotDataset v3: a local folder, or a Hub id such as lerobot/svla_so101_pickplace.
+    data: str
+    # The public base policy of the campaign: a local folder or a Hub id.
+    policy: str
+    # Where the node keeps shards, salts and replies. Losing it ends the node's part in a campaign.
+    home: Path = Field(default_factory=lambda: user_data_path("zk0") / "node")
+    # What can be computed again: decoded frames, features, proving keys.
+    cache: Path = Field(default_factory=lambda: user_cache_path("zk0"))
+    keystore: Path | None = None
+    # A file that holds the keystore's password; None asks at the terminal.
+    password_file: Path | None = None
+    # RPC endpoint of the chain and the ledger's address on it.
+    rpc_url: str = "http://127.0.0.1:8545"
+    chain_id: int = 31337
+    ledger: str = ""
+    # Last part of the episodes, kept out of training. At least 256 distinct frames are needed.
+    held_out_fraction: float = Field(default=0.15, gt=0, lt=1)
+    # Threads of torch: more train faster, 1 gives the same bytes on every machine of a kind.
+    threads: int = Field(default=1, ge=1, le=256)
+    # Longest time for one proof. It takes 4 CPU seconds; a busy machine needs room.
+    prove_timeout_s: float = Field(default=180.0, gt=0)
+    # Seeds salts, which then hide nothing: for reproducible runs on a local chain only.
+    insecure_seed: int | None = None
+
+
+def load_settings(path: Path | None, **overrides: Any) -> NodeSettings:
+    """Return the settings in `path`, completed by the environment; `overrides` win.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting is missing, unknown or out of range.
+    """
+    values = _read(path) if path else {}
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        return NodeSettings(**values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"settings {path or '(environment)'}: {problems}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = read_limited(path, SETTINGS_LIMIT_BYTES)
+    try:
+        text = content.decode()
+        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"settings {path}: {error}; expected TOML or a JSON object") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"settings {path} hold a {type(values).__name__}, expected an object")
+    return values

@@ -1,0 +1,190 @@
+"""What a node does with its policy and its data: the only part of a node that needs torch and lerobot.
+
+Policy and embedded frames stay in memory between the steps of one process; sums over training rows stay
+on disk, so that the same base and data are never passed through the network twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zk0_proofs.artifacts import CircuitArtifacts
+from zk0_proofs.commitments import SaltSource, insecure_salt_source
+from zk0_proofs.digest import arrays_digest, keccak_abi, merkle_root
+from zk0_proofs.errors import StateError
+from zk0_proofs.files import read_limited, write_atomic
+from zk0_proofs.messages import FloatArrays, pack_arrays, unpack_arrays
+from zk0_proofs.types import Address, Digest
+
+from .basis import Basis, Floats, Gram, propose
+from .campaigns import CampaignFolder
+from .config import NodeSettings
+from .data import Recording, Split, open_recording, sample_digest, split_episodes
+from .features import FeatureStatistics, held_out_loss, training_gram
+from .frames import Frames
+from .holdout import sample_salts
+from .policies.base import base_digest
+
+if TYPE_CHECKING:
+    from .policies.smolvla import SmolVLA
+
+_EXPERT_LIMIT_BYTES = 1024 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedExpert:
+    """The action expert after a node's own training."""
+
+    arrays: FloatArrays
+    loss_before: float
+    """Held-out loss over real action dims, before and after."""
+    loss_after: float
+
+
+class Learner:
+    """A node's policy and data."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def public_base_digest(self) -> Digest:
+        """Return the digest of the public base policy that this node holds."""
+        return base_digest(Path(self._settings.policy))
+
+    @property
+    def num_examples(self) -> int:
+        """Return how many training frames the node has."""
+        return len(self._split.train)
+
+    def sample_root(self) -> Digest:
+        """Return the root over salted digests of the held-out samples (C0)."""
+        samples = self._recording.samples(self._split.held_out, self._policy.chunk_size)
+        path = self._settings.home / "samples" / f"{self._recording.digest.hex()}.salts"
+        salts = sample_salts(path, len(samples), self._salt_source("samples"))
+        return merkle_root([sample_digest(samples, i, salt) for i, salt in enumerate(salts)])
+
+    def train_expert(self, steps: int, seed: int) -> TrainedExpert:
+        """Return the action expert after `steps` steps on the training frames, from the public base."""
+        from .training import train_expert
+
+        policy, held_out = self._restored(), self._held_out
+        before = held_out_loss(policy, held_out).real
+        train_expert(policy, self._training, steps, seed=seed)
+        after = held_out_loss(policy, held_out).real
+        return TrainedExpert(arrays=policy.arrays(), loss_before=before, loss_after=after)
+
+    def propose(self, base: Digest, expert: FloatArrays, statistics: FloatArrays) -> Floats:
+        """Return the node's ridge proposal [D, 6] on the base with this expert (C1)."""
+        write_atomic(self._base_file(base), pack_arrays(expert))
+        moments = FeatureStatistics.of_moments(statistics["mean"], statistics["std"])
+        return propose(self._gram(base, expert, moments))
+
+    def prepare_campaign(
+        self,
+        folder: CampaignFolder,
+        base: Digest,
+        basis: Basis,
+        campaign: Digest,
+        node: Address,
+        artifacts: CircuitArtifacts,
+    ) -> None:
+        """Compute the node's training sums and held-out shards in the campaign's basis (C3)."""
+        from .rows import held_out_rows
+
+        expert = self._expert(base)
+        moments = FeatureStatistics.of_moments(basis.mean, basis.std)
+        self._gram(base, expert, moments).projected(basis).save(folder.gram_file)
+        policy = self._restored(expert)
+        rows = held_out_rows(policy, self._held_out, basis, campaign, node)
+        folder.shards.create(rows, artifacts, self._salt_source(campaign.hex()))
+
+    def _gram(self, base: Digest, expert: FloatArrays, statistics: FeatureStatistics) -> Gram:
+        moments = arrays_digest({"mean": statistics.mean, "std": statistics.std})
+        key = keccak_abi(
+            ["bytes32", "bytes32", "bytes32", "string"],
+            [base, self._recording.digest, moments, str(self._settings.held_out_fraction)],
+        )
+        path = self._settings.cache / "grams" / f"{key.hex()}.safetensors"
+        if not path.exists():
+            training_gram(self._restored(expert), self._training, statistics).save(path)
+        return Gram.load(path)
+
+    def _expert(self, base: Digest) -> FloatArrays:
+        path = self._base_file(base)
+        if not path.exists():
+            raise StateError(f"{path} is missing: this node did not propose on that base; it can join the next")
+        return unpack_arrays(read_limited(path, _EXPERT_LIMIT_BYTES), _EXPERT_LIMIT_BYTES)
+
+    def _base_file(self, base: Digest) -> Path:
+        return self._settings.home / "bases" / f"{base.hex()}.safetensors"
+
+    def _salt_source(self, purpose: str) -> SaltSource:
+        if self._settings.insecure_seed is None:
+            import secrets
+
+            return secrets.randbelow
+        return insecure_salt_source(int.from_bytes(f"{self._settings.insecure_seed} {purpose}".encode(), "big"))
+
+    # Opened when first used, then kept for the process.
+
+    @property
+    def _policy(self) -> SmolVLA:
+        return _load(self._settings.policy, self._settings.threads).policy
+
+    def _restored(self, expert: FloatArrays | None = None) -> SmolVLA:
+        """Return the policy with the public base's expert, or with `expert`."""
+        loaded = _load(self._settings.policy, self._settings.threads)
+        policy, arrays = loaded.policy, loaded.expert if expert is None else expert
+        policy.set_arrays({name: arrays[name] for name in policy.arrays() if name in arrays})
+        return policy
+
+    @property
+    def _recording(self) -> Recording:
+        settings = self._settings
+        return _open_recording(settings.data, settings.policy, settings.cache, settings.threads)
+
+    @cached_property
+    def _split(self) -> Split:
+        return split_episodes(self._recording, self._settings.held_out_fraction)
+
+    @property
+    def _training(self) -> Frames:
+        return _frames(self._settings, "train")
+
+    @property
+    def _held_out(self) -> Frames:
+        return _frames(self._settings, "held_out")
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    policy: SmolVLA
+    expert: FloatArrays
+    """A copy of the public base's action expert, since training changes the policy in place."""
+
+
+@lru_cache(maxsize=1)
+def _load(policy: str, threads: int) -> _Loaded:
+    import torch
+
+    from .policies.smolvla import load_policy
+
+    torch.set_num_threads(threads)
+    loaded = load_policy(policy)
+    return _Loaded(loaded, loaded.arrays())
+
+
+@lru_cache(maxsize=4)
+def _open_recording(data: str, policy: str, cache: Path, threads: int) -> Recording:
+    return open_recording(data, _load(policy, threads).policy.requirements, cache / "recordings")
+
+
+@lru_cache(maxsize=8)
+def _frames(settings: NodeSettings, part: str) -> Frames:
+    recording = _open_recording(settings.data, settings.policy, settings.cache, settings.threads)
+    split = split_episodes(recording, settings.held_out_fraction)
+    return Frames(_load(settings.policy, settings.threads).policy, recording, getattr(split, part))
