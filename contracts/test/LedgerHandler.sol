@@ -32,11 +32,13 @@ contract LedgerHandler is BaseTest {
     }
 
     bytes32[] public campaigns;
-    bytes32[] public heads;
+    bytes32 public lastHead;
+    mapping(bytes32 head => bool) public isFormerHead;
     mapping(bytes32 campaign => bytes32) public openedContent;
     mapping(bytes32 topic => uint256) public eventCount;
     mapping(bytes32 campaign => uint32) public enrolments;
     mapping(bytes32 campaign => uint64) public commits;
+    uint256 internal attempts;
     SettledEntry[] public settledEntries;
     EnrolledEntry[] public enrolledEntries;
 
@@ -64,10 +66,6 @@ contract LedgerHandler is BaseTest {
 
     function campaignsLength() external view returns (uint256) {
         return campaigns.length;
-    }
-
-    function headsLength() external view returns (uint256) {
-        return heads.length;
     }
 
     function settledLength() external view returns (uint256) {
@@ -110,6 +108,7 @@ contract LedgerHandler is BaseTest {
         bytes32 campaign = campaigns[c % campaigns.length];
         i = i % nodes.length;
         Enrolment memory enrolment = enrolmentFor(campaign, nodes[i]);
+        enrolment.dataRoot = keccak256(abi.encode(sampleRoot, ++attempts)); // fresh: only the node can be refused
         enrolment.sampleRoot = sampleRoot;
         bytes memory signature = signedEnrolment(keys[i], enrolment);
         bool isAllowed = ledger.nodeOf(nodes[i]) == NodeStatus.Admitted
@@ -164,9 +163,7 @@ contract LedgerHandler is BaseTest {
         vm.prank(aggregator);
         try ledger.commitRound(result) {
             assertTrue(isAllowed, "settled though it was not allowed");
-            commits[campaign] += 1;
-            heads.push(ledger.head());
-            settledEntries.push(SettledEntry(campaign, round, keccak256(abi.encode(ledger.roundOf(campaign, round)))));
+            remember(campaign, round);
         } catch {
             assertFalse(isAllowed, "refused though it was allowed");
         }
@@ -181,9 +178,7 @@ contract LedgerHandler is BaseTest {
         if (status == RoundStatus.Opened || status == RoundStatus.Sealed) return;
 
         settledRound(campaign, round);
-        commits[campaign] += 1;
-        heads.push(ledger.head());
-        settledEntries.push(SettledEntry(campaign, round, keccak256(abi.encode(ledger.roundOf(campaign, round)))));
+        remember(campaign, round);
     }
 
     function closeCampaign(uint256 c, uint256 dice) external counted {
@@ -191,5 +186,13 @@ contract LedgerHandler is BaseTest {
         if (dice % 8 != 0 || ledger.campaignOf(campaign).status == CampaignStatus.Closed) return;
         vm.prank(aggregator);
         ledger.closeCampaign(campaign);
+    }
+
+    function remember(bytes32 campaign, uint64 round) internal {
+        commits[campaign] += 1;
+        settledEntries.push(SettledEntry(campaign, round, keccak256(abi.encode(ledger.roundOf(campaign, round)))));
+        isFormerHead[lastHead] = true;
+        lastHead = ledger.head();
+        assertFalse(isFormerHead[lastHead], "a commit left an earlier head");
     }
 }
