@@ -60,9 +60,7 @@ def list_entries(
 def _remarks(campaigns: list[dict[str, Any]], shown: set[str]) -> None:
     for row in campaigns:
         if row["dev_srs"] and row["campaign"] in shown:
-            note(
-                f"DEV SRS: whoever made the SRS of campaign {row['index']} can forge its proofs; for tests only"
-            )
+            note(f"DEV SRS in campaign {row['index']}: whoever made it can forge proofs; for tests only")
         if row["unread_manifests"]:
             note(
                 f"Campaign {row['index']}: {row['unread_manifests']} settled rounds are not listed: their "
@@ -102,7 +100,7 @@ def show(
         return
     print_tables(*(record_table(title.capitalize(), part) for title, part in detail.items()))
     if detail["campaign"]["dev_srs"]:
-        note("DEV SRS: whoever made the SRS can forge this proof. Local tests only.")
+        note("DEV SRS: whoever made it can forge this proof; for tests only")
 
 
 def _is_meant(row: dict[str, Any], text: str) -> bool:

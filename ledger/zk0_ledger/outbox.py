@@ -45,7 +45,7 @@ class Outbox:
     def __init__(self, path: Path, chain: str, sender: str) -> None:
         self._scope = (chain, sender)
         self._thread_lock = RLock()
-        self._lock_path = path.with_name(path.name + ".lock")
+        self._lock_path = path.with_name(f"{path.stem}-{sender}.lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Autocommit with full sync: a row is on disk when its statement returns.
