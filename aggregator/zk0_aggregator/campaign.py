@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+
 from zk0_node.basis import Basis, build_basis
 from zk0_node.features import FeatureStatistics
 from zk0_proofs.errors import ConfigError, LedgerError, ProofRejected

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+
 from zk0_node.behaviour import Behaviour
 from zk0_proofs.digest import canonical_json
 from zk0_proofs.errors import ConfigError

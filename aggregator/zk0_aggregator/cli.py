@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from platformdirs import user_cache_path
 from rich.console import Console
+
 from zk0_proofs.errors import Zk0Error
 
 app = typer.Typer(
@@ -35,7 +36,9 @@ def simulate(
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Proven rounds.")] = 2,
     data: Annotated[
         list[str] | None,
-        typer.Option(help="LeRobotDataset folder of a node; repeat for more. Default: the shipped recordings."),
+        typer.Option(
+            help="LeRobotDataset folder of a node; repeat for more. Default: the shipped recordings."
+        ),
     ] = None,
     public_data: Annotated[
         str | None, typer.Option(help="LeRobotDataset folder on which the public base is trained.")
@@ -49,7 +52,9 @@ def simulate(
         typer.Option(min=0, help="Reproducible run. Also seeds keys and salts: insecure, local chain only."),
     ] = None,
     base_steps: Annotated[int, typer.Option(min=1, help="Training steps of the public base.")] = 500,
-    local_steps: Annotated[int, typer.Option(min=1, help="Steps of each node in the whole-expert round.")] = 100,
+    local_steps: Annotated[
+        int, typer.Option(min=1, help="Steps of each node in the whole-expert round.")
+    ] = 100,
     margin: Annotated[str, typer.Option(help="Least proven gain, in loss per row and dim.")] = "0.001",
     step_timeout: Annotated[float, typer.Option(min=1, help="Deadline of each step in seconds.")] = 900.0,
     outputs: Annotated[Path, typer.Option(help="Folder for runs.")] = Path("outputs"),

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
+
 from zk0_proofs.encoding import Document
 from zk0_proofs.errors import StateError, WireError
 from zk0_proofs.messages import FloatArrays, pack_arrays, pack_document, unpack_arrays, unpack_document
@@ -89,7 +90,9 @@ class Exchange:
         A node that fails, stays silent or sends something malformed appears in `failures`.
         """
         answers: Answers[_Reply] = Answers()
-        outstanding = set(self._grid.push_messages(_message(action, node, ask) for node, ask in requests.items()))
+        outstanding = set(
+            self._grid.push_messages(_message(action, node, ask) for node, ask in requests.items())
+        )
         deadline = time.monotonic() + self._timeout_s
         while outstanding and time.monotonic() < deadline:
             for reply in self._grid.pull_messages(outstanding):

@@ -90,7 +90,9 @@ def run_expert_campaign(
 
 def _collect(network: Network, request: ExpertRequest, base: FloatArrays) -> _Updates:
     asked = {node: Request(request) for node in network.members}
-    with network.display.phase(f"train the action expert, {request.terms.local_steps} steps", len(asked)) as bar:
+    with network.display.phase(
+        f"train the action expert, {request.terms.local_steps} steps", len(asked)
+    ) as bar:
         answers = network.exchange.ask("train.expert", asked, ExpertReply, bar.tick)
     records, failures = [], dict(answers.failures)
     for node, answer in answers.received.items():
@@ -175,5 +177,7 @@ def _published(network: Network, digest: Digest) -> FloatArrays:
     path = network.outputs / "arrays" / f"{digest.hex()}.safetensors"
     arrays = unpack_arrays(path.read_bytes())
     if arrays_digest(arrays) != digest:
-        raise WireError(f"{path} does not hold the arrays of its name; remove the run's folder and start anew")
+        raise WireError(
+            f"{path} does not hold the arrays of its name; remove the run's folder and start anew"
+        )
     return arrays

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+
 from zk0_proofs.digest import canonical_json
 from zk0_proofs.encoding import Document
 from zk0_proofs.errors import StateError
@@ -53,7 +54,9 @@ class Journal:
         try:
             return [kind.model_validate(entry) for entry in stored]
         except ValidationError as error:
-            raise StateError(f"step {step} in {self.folder} is no list of {kind.__name__}: {error}") from error
+            raise StateError(
+                f"step {step} in {self.folder} is no list of {kind.__name__}: {error}"
+            ) from error
 
     def arrays(self, step: str, compute: Callable[[], FloatArrays]) -> FloatArrays:
         """Return the named float32 arrays of `step`, computing and storing them the first time."""

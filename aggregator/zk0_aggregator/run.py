@@ -74,7 +74,9 @@ def _save_policy(
 ) -> None:
     from zk0_node.policies.readout import write_readout_policy
 
-    write_readout_policy(network.outputs / "global_model" / f"round_{round_number}", base, basis, model.values)
+    write_readout_policy(
+        network.outputs / "global_model" / f"round_{round_number}", base, basis, model.values
+    )
 
 
 def _report(expert: ExpertOutcome, outcomes: Sequence[RoundOutcome]) -> Report:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
+
 from zk0_ledger.client import LedgerClient
 from zk0_proofs.digest import canonical_json, merkle_root_from_path, update_leaf
 from zk0_proofs.encoding import Document, HexDigest, HexPoint, Uint64, Weights
@@ -130,5 +131,7 @@ def require_included(ledger: LedgerClient, update: Update, path: tuple[Digest, .
             f"0x{found.updates_root.hex()}; nothing is proven"
         )
     if not any(found.seed):
-        raise LedgerError(f"round {update.round} has no seed yet (status {found.status.name}); nothing is proven")
+        raise LedgerError(
+            f"round {update.round} has no seed yet (status {found.status.name}); nothing is proven"
+        )
     return found.seed

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+
 from zk0_proofs.encoding import Document
 from zk0_proofs.errors import ConfigError
 from zk0_proofs.messages import (

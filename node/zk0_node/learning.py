@@ -116,7 +116,9 @@ class Learner:
     def _expert(self, base: Digest) -> FloatArrays:
         path = self._base_file(base)
         if not path.exists():
-            raise StateError(f"{path} is missing: this node did not propose on that base; it can join the next")
+            raise StateError(
+                f"{path} is missing: this node did not propose on that base; it can join the next"
+            )
         return unpack_arrays(read_limited(path, _EXPERT_LIMIT_BYTES), _EXPERT_LIMIT_BYTES)
 
     def _base_file(self, base: Digest) -> Path:
@@ -127,7 +129,9 @@ class Learner:
             import secrets
 
             return secrets.randbelow
-        return insecure_salt_source(int.from_bytes(f"{self._settings.insecure_seed} {purpose}".encode(), "big"))
+        return insecure_salt_source(
+            int.from_bytes(f"{self._settings.insecure_seed} {purpose}".encode(), "big")
+        )
 
     # Opened when first used, then kept for the process.
 

@@ -10,6 +10,7 @@ import time
 from functools import cached_property
 
 from eth_account.signers.local import LocalAccount
+
 from zk0_ledger.client import LedgerClient
 from zk0_ledger.rpc import connect
 from zk0_proofs.artifacts import CircuitArtifacts, load_artifacts
@@ -185,9 +186,7 @@ class Participant:
         """R2: solve for V near the V in force, after checking that it is in force (R1)."""
         folder = self.campaign(request.campaign)
         record = folder.record
-        require_campaign(
-            self.ledger, request.campaign, record.base_digest, record.basis_digest, record.terms
-        )
+        require_campaign(self.ledger, request.campaign, record.base_digest, record.basis_digest, record.terms)
         old = CommittedWeights(
             values=request.weights, commitment=commit_weights(self.artifacts, request.weights)
         )

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from eth_account import Account
-from tests.ledger_parties import BASE, BASIS, CIRCUIT, TERMS, Aggregator, node_keys
 
+from tests.ledger_parties import BASE, BASIS, CIRCUIT, TERMS, Aggregator, node_keys
 from zk0_ledger.client import AGGREGATOR_ROLE, LedgerClient
 from zk0_ledger.config import LedgerConfig, load_config
 from zk0_ledger.deploy import deployment_path, read_deployment, register_circuit
