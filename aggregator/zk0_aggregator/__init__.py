@@ -1,1 +1,1 @@
-"""The aggregator: opens campaigns, verifies proofs, averages what is admitted and records it on the ledger."""
+"""The aggregator: opens campaigns, verifies proofs, averages what is admitted, records it on the ledger."""

@@ -56,7 +56,7 @@ def identify_members(
         request = Request(IdentifyRequest(deadline=deadline))
         answers = exchange.ask(
             "query.identify",
-            {node: request for node in exchange.connected(count)},
+            dict.fromkeys(exchange.connected(count), request),
             IdentifyReply,
             bar.tick,
         )
@@ -127,7 +127,7 @@ def _collect_proposals(network: Network, base: Base, drawn: set[str]) -> FloatAr
     arrays["statistics/std"] = base.statistics.std
     request = Request(ProposeRequest(base_digest=base.digest), arrays)
     # Everyone is asked, since everyone prepares the base; only drawn proposals are used.
-    asked = {node: request for node in network.members}
+    asked = dict.fromkeys(network.members, request)
     with network.display.phase("propose a basis", len(asked)) as bar:
         answers = network.exchange.ask("train.propose", asked, ProposeReply, bar.tick)
     width = base.statistics.mean.size

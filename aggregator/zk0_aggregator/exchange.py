@@ -1,4 +1,4 @@
-"""Asking nodes over Flower's Message API: what does not answer, or answers badly, is left out with a reason."""
+"""Asking nodes by Flower's Message API: who does not answer, or answers badly, is left out with a reason."""
 
 from __future__ import annotations
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from zk0_proofs.commitments import CommittedWeights
 from zk0_proofs.digest import model_digest
 from zk0_proofs.readout import READOUT_SHAPE, Shape
 from zk0_proofs.rules.admission import Check, Commit, RoundFacts
 from zk0_proofs.rules.manifest import EnrolmentRecord, ExpertManifest, ReadoutManifest
 from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.signatures import Registration
+from zk0_proofs.statement import CommittedWeights
 from zk0_proofs.types import Address, Digest, Enrolment, LedgerDomain
 
 from .exchange import Exchange

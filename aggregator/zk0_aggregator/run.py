@@ -1,4 +1,4 @@
-"""The aggregator's main job: one unproven whole-expert round, then a proven read-out campaign on its result."""
+"""The aggregator's main job: an unproven whole-expert round, then a proven read-out campaign on it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from zk0_node.bases import PublicBase
 from zk0_node.basis import Basis
-from zk0_proofs.commitments import CommittedWeights
 from zk0_proofs.fixedpoint import improvement_to_float
 from zk0_proofs.readout import READOUT_SHAPE, zero_weights
 from zk0_proofs.rules.manifest import ExpertManifest, ReadoutManifest
 from zk0_proofs.rules.terms import CampaignTerms
+from zk0_proofs.statement import CommittedWeights
 from zk0_proofs.types import Address, Digest, Evidence, Reason
 
 from .campaign import Base, open_readout_campaign

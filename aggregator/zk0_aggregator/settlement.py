@@ -101,7 +101,7 @@ class Settlement:
         recorded = self._client.model_in_force(manifest.campaign)
         if recorded != manifest.model_digest:
             raise StateError(
-                f"the ledger has model 0x{recorded.hex()} in force, expected 0x{manifest.model_digest.hex()}; "
+                f"the ledger has model 0x{recorded.hex()} in force, not 0x{manifest.model_digest.hex()}; "
                 "another aggregator may have settled this round"
             )
         return SettledRound(

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -203,7 +203,7 @@ def _run_network(
     return reports[0]
 
 
-def _run_engine(options: Options, folder: Path, serve: object) -> None:
+def _run_engine(options: Options, folder: Path, serve: Callable[[Grid], None]) -> None:
     """Start Flower's simulation engine with one SuperNode a partition and wait for its end."""
     os.environ.update(
         FLWR_TELEMETRY_ENABLED="0",
@@ -211,6 +211,7 @@ def _run_engine(options: Options, folder: Path, serve: object) -> None:
         FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION="1",
         FLWR_HOME=str(folder / "flower"),
         RAY_DEDUP_LOGS="0",
+        RAY_worker_niceness="0",
         RAY_USAGE_STATS_ENABLED="0",
         HF_HUB_OFFLINE=os.environ.get("HF_HUB_OFFLINE", "1"),
         ZK0_SIMULATION_NODES=str((folder / "nodes").resolve()),
@@ -220,22 +221,30 @@ def _run_engine(options: Options, folder: Path, serve: object) -> None:
 
     from .server_app import make_server_app
 
+    _quiet_flower()
     behaviours = {options.nodes - 1: behaviour_named(options.cheat)} if options.cheat else {}
     cores = os.cpu_count() or 1
-    run_simulation(
-        server_app=make_server_app(serve),  # type: ignore[arg-type]
-        client_app=make_client_app(behaviours),
-        num_supernodes=options.nodes,
-        backend_config={
-            "init_args": {
-                "num_cpus": cores,
-                "include_dashboard": False,
-                "log_to_driver": False,
-                "logging_level": "error",
-            },
-            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-        },
-    )
+    ray = {"num_cpus": cores, "include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+    try:
+        run_simulation(
+            server_app=make_server_app(serve),
+            client_app=make_client_app(behaviours),
+            num_supernodes=options.nodes,
+            backend_config={"init_args": ray, "client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+        )
+    except RuntimeError as error:
+        cause = error.__cause__ or error
+        raise StateError(
+            f"Flower's simulation engine stopped: {cause}; see {folder / 'logs'}, then run again to go on"
+        ) from error
+
+
+def _quiet_flower() -> None:
+    """Send Flower's log lines to the run's log file instead of the console."""
+    flower = logging.getLogger("flwr")
+    flower.handlers.clear()
+    flower.propagate = True
+    flower.setLevel(logging.INFO)
 
 
 def _prepare_nodes(options: Options, folder: Path, cache: Path, base: Path, ledger: OpenLedger) -> None:

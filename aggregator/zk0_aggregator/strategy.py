@@ -18,9 +18,10 @@ from zk0_proofs.rules import admission
 from zk0_proofs.rules.admission import Judgement, RoundFacts
 from zk0_proofs.rules.manifest import ProofRecord, ReadoutManifest, Refusal, UpdateRecord
 from zk0_proofs.statement import CommittedWeights
+from zk0_proofs.slice import slice_digest
 from zk0_proofs.types import Address, Contribution, Digest, Reason
 
-from .exchange import Request
+from .exchange import Request, Tick
 from .network import Campaign, Network, SettledRound
 
 logger = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ def run_round(
         model_digest=model_digest(campaign.base_digest, campaign.basis_digest, in_force.digest),
         basis_digest=campaign.basis_digest,
         circuit_id=campaign.circuit,
+        slice_digest=slice_digest(campaign.shape),
         base_weights=model.values,
         base_commitment=model.commitment,
         enrolments=campaign.enrolments,
@@ -190,8 +192,8 @@ def _collect_average_proofs(
         return _proofs(network, "query.prove_average", asked, bar.tick)
 
 
-def _proofs(network: Network, action: str, asked: Mapping[int, Request], tick: object) -> _Proofs:
-    answers = network.exchange.ask(action, asked, ProofReply, tick)  # type: ignore[arg-type]
+def _proofs(network: Network, action: str, asked: Mapping[int, Request], tick: Tick) -> _Proofs:
+    answers = network.exchange.ask(action, asked, ProofReply, tick)
     return _Proofs(
         replies=tuple(answer.document for answer in answers.received.values()),
         refusals=tuple(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 from zk0_proofs.digest import keccak
-from zk0_proofs.errors import StateError
+from zk0_proofs.errors import ConfigError, StateError
 from zk0_proofs.messages import FloatArrays
 from zk0_proofs.types import Digest
 
@@ -33,23 +33,34 @@ def base_folder(cache: Path, public_data: str, steps: int) -> Path:
 
 
 def train_public_base(
-    public_data: str, steps: int, folder: Path, cache: Path, progress: Progress | None = None
+    public_data: str,
+    steps: int,
+    folder: Path,
+    cache: Path,
+    progress: Progress | None = None,
+    *,
+    start: str | None = None,
 ) -> None:
-    """Train the tiny SmolVLA on public demonstrations and write it to `folder`.
+    """Train `start` (a folder or Hub id; None is the tiny SmolVLA) on public demonstrations into `folder`.
 
     Raises:
+        ConfigError: `folder` exists, or `start` is no SmolVLA.
         DataError: the recording cannot serve.
     """
     import torch
 
+    from .policies.smolvla import load_policy
     from .training import train_base
 
+    if folder.exists():
+        raise ConfigError(f"{folder} exists; choose another folder for the base policy")
     torch.set_num_threads(2)
-    recording = open_recording(public_data, TINY_REQUIREMENTS, cache / "recordings")
+    requirements = TINY_REQUIREMENTS if start is None else load_policy(start).requirements
+    recording = open_recording(public_data, requirements, cache / "recordings")
     split = split_episodes(recording, PUBLIC_HELD_OUT_FRACTION)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    train_base(recording, split, partial, steps=steps, progress=progress)
+    train_base(recording, split, partial, start=start, steps=steps, progress=progress)
     partial.rename(folder)
 
 

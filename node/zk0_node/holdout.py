@@ -73,9 +73,13 @@ class Shards:
         ShardUse(self._counter(index)).spend()
         return self._read(index)
 
+    def rows(self, index: int) -> Rows:
+        """Return the rows of shard `index`, for looking at; nothing is proven on them."""
+        return self._read(index)[0]
+
     def loss(self, weights: Integers) -> float:
         """Return the held-out loss of V over all shards, per row and real action dim."""
-        blocks = [self._read(index)[0] for index in range(len(self._commitments()))]
+        blocks = [self.rows(index) for index in range(len(self._commitments()))]
         residuals = [rows.z @ weights - WEIGHT_SCALE * rows.y for rows in blocks]
         squares = np.concatenate(residuals).astype(np.float64) ** 2
         return float(squares.mean() / 2**LOSS_SCALE_LOG2)

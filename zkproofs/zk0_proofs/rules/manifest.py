@@ -147,6 +147,8 @@ class ReadoutManifest(_Manifest):
     kind: Literal["readout"] = "readout"
     basis_digest: HexDigest
     circuit_id: HexDigest
+    slice_digest: HexDigest
+    """Digest of the evaluation slice in ONNX, which says on plain integers what the circuit proves."""
     base_weights: Weights
     base_commitment: HexPoint
     enrolments: Annotated[tuple[EnrolmentRecord, ...], Field(max_length=MAX_NODES)]
