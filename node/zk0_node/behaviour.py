@@ -1,4 +1,4 @@
-"""Where a node's behaviour can differ from the protocol: honest by default, altered in simulations of cheats."""
+"""Where a node can differ from the protocol: honest by default, altered where cheats are simulated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node keeps of a campaign between steps, and its checks of what the aggregator says against the ledger."""
+"""What a node keeps of a campaign between steps, and its checks of the aggregator against the ledger."""
 
 from __future__ import annotations
 

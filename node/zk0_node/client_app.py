@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from zk0_proofs.encoding import Document
-from zk0_proofs.errors import ConfigError
+from zk0_proofs.errors import ConfigError, WireError
 from zk0_proofs.messages import (
     AverageRequest,
     ChallengeRequest,
@@ -112,7 +112,8 @@ def _settings_path(context: Context, partition: int) -> Path:
     folder = os.environ.get(SIMULATION_VARIABLE)
     if not folder:
         raise ConfigError(
-            "this node has no settings; start its SuperNode with --node-config 'settings=\"/path/to/node.toml\"'"
+            "this node has no settings; start its SuperNode with "
+            "--node-config 'settings=\"/path/to/node.toml\"'"
         )
     return Path(folder) / f"node-{partition + 1}" / "node.json"
 
@@ -138,9 +139,9 @@ def _answer(node: Participant, action: str, message: Message, step: Callable[[],
         content = node.behaviour.choose_reply(action, pack_document(document))
         return Reply(content, pack_arrays(arrays) if arrays is not None else None)
 
-    request = _record(message)
-    content = request["document"]
-    assert isinstance(content, bytes)
+    content = _record(message).get("document")
+    if not isinstance(content, bytes):
+        raise WireError(f"the request {action} has no document")
     folder = node.settings.home / "replies"
     return _message(answer_once(folder, action, content, compute), message)
 

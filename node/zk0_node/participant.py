@@ -14,7 +14,7 @@ from eth_account.signers.local import LocalAccount
 from zk0_ledger.client import LedgerClient
 from zk0_ledger.rpc import connect
 from zk0_proofs.artifacts import CircuitArtifacts, load_artifacts
-from zk0_proofs.commitments import CommittedWeights, commit_weights
+from zk0_proofs.commitments import commit_weights
 from zk0_proofs.digest import arrays_digest, model_digest, proof_digest
 from zk0_proofs.errors import ConfigError, LedgerError, WireError
 from zk0_proofs.messages import (
@@ -36,7 +36,7 @@ from zk0_proofs.messages import (
 from zk0_proofs.prover import EzklProver, ProofJob, Prover
 from zk0_proofs.rules.challenge import draw_shard
 from zk0_proofs.signatures import ProofSet, Registration, sign
-from zk0_proofs.statement import AVERAGE, Statement
+from zk0_proofs.statement import AVERAGE, CommittedWeights, Statement
 from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Enrolment, Integers, Update
 
 from .basis import Basis, Gram, solve_readout
