@@ -122,6 +122,21 @@ class CircuitArtifacts:
         _require_digest("pk", self.pk, self.manifest.pk, self.folder)
 
 
+def packaged_network() -> Path:
+    """Return the path of the ONNX network of `readout-256x32x6`."""
+    return _PACKAGED / READOUT_SHAPE.name / "network.onnx"
+
+
+def packaged_dev_srs() -> Path:
+    """Return the path of the DEV SRS for k = 14, whose maker could forge proofs."""
+    return _PACKAGED / "dev-k14.srs"
+
+
+def packaged_manifest() -> CircuitManifest:
+    """Return what is pinned of `readout-256x32x6` with the DEV SRS."""
+    return _read_manifest(packaged_network().with_name("manifest.json"))
+
+
 def load_artifacts(
     cache_dir: Path | None = None, srs_path: Path | None = None, progress: Progress | None = None
 ) -> CircuitArtifacts:
@@ -135,9 +150,9 @@ def load_artifacts(
     Raises:
         ArtifactError: a file is missing, damaged or not the pinned one, or the build failed.
     """
-    folder = _PACKAGED / READOUT_SHAPE.name
-    pinned = _read_manifest(folder / "manifest.json")
-    network, srs = folder / "network.onnx", _PACKAGED / "dev-k14.srs"
+    network, srs = packaged_network(), packaged_dev_srs()
+    folder = network.parent
+    pinned = packaged_manifest()
     dev_srs = srs_path is None or file_sha256(srs_path).hex() == pinned.srs
     if srs_path is not None and not dev_srs:
         require_ceremony(srs_path, READOUT_SHAPE.logrows)
@@ -243,11 +258,13 @@ def _require_manifest(found: CircuitManifest, source: CircuitSource, folder: Pat
 
 
 def _require_digest(name: str, path: Path, expected: str, folder: Path, advice: str = "") -> None:
-    found = file_sha256(path).hex()
+    advice = advice or _rebuild_advice(folder)
+    try:
+        found = file_sha256(path).hex()
+    except ArtifactError as error:
+        raise ArtifactError(f"{error}; {advice}") from error
     if found != expected:
-        raise ArtifactError(
-            f"{name} {path} has SHA-256 {found}, expected {expected}; {advice or _rebuild_advice(folder)}"
-        )
+        raise ArtifactError(f"{name} {path} has SHA-256 {found}, expected {expected}; {advice}")
 
 
 def _read_manifest(path: Path) -> CircuitManifest:

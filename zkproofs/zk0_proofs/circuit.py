@@ -17,6 +17,7 @@ All exponents differ, so an error in one cell cannot cancel another's.
 from __future__ import annotations
 
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,9 @@ def export_network(shape: Shape = READOUT_SHAPE) -> bytes:
 
     weights = torch.zeros(shape.features, shape.outputs)
     vectors = [torch.zeros(size) for size in input_sizes(shape)[2:]]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # torch would rather use its newer exporter, whose graph makes another circuit: dynamo=False is pinned.
+        warnings.simplefilter("ignore", DeprecationWarning)
         path = Path(folder) / "network.onnx"
         torch.onnx.export(
             _module(shape),
@@ -105,12 +108,12 @@ def _take(values: torch.Tensor, start: int, stop: int) -> torch.Tensor:
 
 
 def _powers(base: torch.Tensor, count: int) -> torch.Tensor:
-    """Return [base, base^2, ..., base^count] by doubling."""
+    """Return [base, base^2, ..., base^count] of a single element by doubling."""
     import torch
 
-    powers, factor = base, base
-    while powers.shape[0] < count:
-        powers = torch.cat([powers, powers * factor])
+    powers, factor, length = base, base, 1
+    while length < count:
+        powers, length = torch.cat([powers, powers * factor]), 2 * length
         factor = factor * factor
     return _take(powers, 0, count)
 
@@ -123,7 +126,7 @@ def _range_checked(rho: torch.Tensor, data: torch.Tensor, cells: int) -> torch.T
     """
     import torch
 
-    sunk = torch.tanh(_take(data, 0, cells))[torch.tensor([0, 2])]
+    sunk = torch.tanh(_take(data, 0, cells))[torch.arange(0, 3, 2)]
     nothing = sunk - sunk
     return rho * 1 + _take(nothing, 0, 1) + _take(nothing, 1, 2)
 

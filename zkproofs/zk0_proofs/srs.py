@@ -56,7 +56,7 @@ def require_ceremony(path: Path, logrows: int) -> None:
         raise ArtifactError(f"SRS {path} has {size} bytes, expected at most {SIZE_LIMIT_BYTES}")
     if secret_in_g2(path) != CEREMONY_S_G2:
         raise ArtifactError(
-            f"SRS {path} is not from the Perpetual Powers of Tau ceremony (its [s]G2 differs); whoever made it "
+            f"SRS {path} is not from the Perpetual Powers of Tau ceremony (its [s]G2 differs); its maker "
             "could forge proofs. Give the ceremony's file, or none for the DEV SRS on a local chain"
         )
     expected = CEREMONY_SHA256.get(logrows)

@@ -70,13 +70,16 @@ class EzklVerifier:
             ProverError: a worker died.
         """
         outcomes = [self._bindings_outcome(claim) for claim in claims]
+        done = 0
         open_positions = [position for position, outcome in enumerate(outcomes) if isinstance(outcome, int)]
 
         def note(job: int, answer: dict[str, Any]) -> None:
+            nonlocal done
+            done += 1
             if "error" in answer:
                 outcomes[open_positions[job]] = self._rejected(answer["error"])
             if progress is not None:
-                progress(job + 1, len(open_positions))
+                progress(done, len(open_positions))
 
         if open_positions:
             requests = [lambda claim=claims[position]: self._request(claim) for position in open_positions]
