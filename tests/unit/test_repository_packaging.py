@@ -24,7 +24,7 @@ def modules_of(package: Path) -> list[str]:
 
 def test_python_lock_pins_every_package_by_hash_and_names_no_host() -> None:
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-    requirements = re.findall(r"^[a-z0-9][^\n]*(?:\\\n[^\n]*)*", lock, re.MULTILINE)
+    requirements = re.findall(r"^[a-z0-9](?:[^\n]*\\\n)*[^\n]*", lock, re.MULTILINE)
     assert len(requirements) > 100
     unpinned = [
         entry.split()[0] for entry in requirements if "==" not in entry or "--hash=sha256:" not in entry
