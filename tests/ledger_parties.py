@@ -117,6 +117,7 @@ class Aggregator:
             v_digest=zero_v_digest(),
             model_digest=self.client.model_in_force(campaign),
             basis_digest=BASIS,
+            slice_digest=Digest(b"\x08" * 32),
             circuit_id=self.circuit_id,
             base_weights=zero,
             base_commitment=identity,

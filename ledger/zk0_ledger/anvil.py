@@ -39,6 +39,7 @@ LOCAL_CHAIN_IDS = frozenset({LOCAL_CHAIN_ID, 1337})
 
 _START_TIMEOUT_S = 20.0
 _CALL_TIMEOUT_S = 30.0
+_END_TIMEOUT_S = 5.0
 # Reads pinned to a recent block and short reorganisations need the last states; each costs memory.
 _STATES_KEPT = 256
 # A ledger of thousands of rounds dumps a few megabytes; more is no state file of ours.
@@ -56,6 +57,9 @@ class RunningChain:
     """Start time of the process in clock ticks, so that a recycled pid is not mistaken for ours."""
     port: int
     chain_id: int
+    owner: int
+    """The program that started it; the chain ends with it."""
+    owner_started: str
 
 
 def find_anvil(explicit: Path | None = None) -> Path:
@@ -172,19 +176,22 @@ class LocalChain:
             if self._running is not None:
                 logger.info("local chain: using process %d, port %d", self._running.pid, self._running.port)
                 return
-            self._check_state()
-            self._launch(_free_port() if self._wanted_port is None else _claim_port(self._wanted_port))
+            genesis_s = self._saved_genesis()
+            if genesis_s is None:
+                genesis_s = int(time.time()) if self.seed is None else _SEEDED_GENESIS_S
+            port = _free_port() if self._wanted_port is None else _claim_port(self._wanted_port)
+            self._launch(port, genesis_s)
 
-    def _launch(self, port: int) -> None:
+    def _launch(self, port: int, genesis_s: int) -> None:
         command = [
             str(find_anvil(self._anvil)), "--host", "127.0.0.1", "--port", str(port),
             "--chain-id", str(LOCAL_CHAIN_ID), "--accounts", "0", "--quiet",
             "--prune-history", str(_STATES_KEPT), "--enable-tx-gas-limit", "--no-cors",
+            # Without it each start adds another block 0 to the loaded ones, and either may be found.
+            "--timestamp", str(genesis_s),
         ]  # fmt: skip
         if self.state_file.exists():
             command += ["--load-state", str(self.state_file)]
-        if self.seed is not None:
-            command += ["--timestamp", str(_SEEDED_GENESIS_S)]
         # Output goes to a file: a pipe that nobody drains would block Anvil.
         with (self.home / "anvil.log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -196,10 +203,19 @@ class LocalChain:
                 preexec_fn=_die_with_parent(os.getpid()),
             )
         pid = self._process.pid
-        self._running = RunningChain(pid=pid, started=_start_time(pid), port=port, chain_id=LOCAL_CHAIN_ID)
+        self._running = RunningChain(
+            pid=pid,
+            started=_start_time(pid),
+            port=port,
+            chain_id=LOCAL_CHAIN_ID,
+            owner=os.getpid(),
+            owner_started=_start_time(os.getpid()),
+        )
         try:
             self._wait_until_ready()
-            if self.seed is not None:
+            if self.seed is None:
+                self.call("evm_setTime", int(time.time()))
+            else:
                 self.call("anvil_setBlockTimestampInterval", 1)
             if not self.read_only:
                 content = json.dumps(asdict(self._running)).encode()
@@ -233,23 +249,23 @@ class LocalChain:
             )
         return LedgerError(f"Anvil does not start; it said: {said}; see {self.home / 'anvil.log'}")
 
-    def _check_state(self) -> None:
-        """Refuse a damaged state file before Anvil sees it.
+    def _saved_genesis(self) -> int | None:
+        """Return the time of block 0 of the saved chain, None if there is none.
 
         Raises:
-            StateError: it is no JSON object.
+            StateError: the file is damaged; Anvil does not get to see it.
         """
         if not self.state_file.exists():
-            return
+            return None
         try:
-            is_state = isinstance(json.loads(read_limited(self.state_file, _STATE_LIMIT_BYTES)), dict)
-        except (ValueError, RecursionError):
-            is_state = False
-        if not is_state:
+            state = json.loads(read_limited(self.state_file, _STATE_LIMIT_BYTES))
+            headers = [block["header"] for block in state["blocks"]]
+            return min(int(header["timestamp"], 16) for header in headers if int(header["number"], 16) == 0)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StateError(
-                f"the saved chain {self.state_file} is damaged (no complete JSON object). The file is kept: "
+                f"the saved chain {self.state_file} is damaged ({type(error).__name__}). The file is kept: "
                 "restore a backup, or move it away to start an empty ledger"
-            )
+            ) from error
 
     def save(self) -> None:
         """Replace the saved state by the chain's present state, in one step.
@@ -295,8 +311,10 @@ class LocalChain:
             self._running = None
             return
         try:
-            if self._process.poll() is None and not self.read_only:
+            if not self.read_only:
                 self.save()
+        except ChainUnreachable:
+            logger.warning("the local chain ended by itself; its state is that of the last write")
         finally:
             self._end_process()
 
@@ -334,7 +352,11 @@ class LocalChain:
 
 
 def read_running(home: Path) -> RunningChain | None:
-    """Return the Anvil that runs on `home`; a process file left by a dead one is removed."""
+    """Return the Anvil that runs on `home`; a process file left by a dead one is removed.
+
+    Raises:
+        LedgerError: a chain outlived the program that started it.
+    """
     path = home / "anvil.json"
     if not path.exists():
         return None
@@ -342,11 +364,25 @@ def read_running(home: Path) -> RunningChain | None:
         running = RunningChain(**json.loads(read_limited(path, 4096)))
     except (ValueError, TypeError):
         running = None
+    if running is not None and _start_time(running.owner) != running.owner_started:
+        _await_end(running)
     if running is None or _start_time(running.pid) != running.started:
         logger.info("local chain: removing stale %s", path)
         path.unlink(missing_ok=True)
         return None
     return running
+
+
+def _await_end(running: RunningChain) -> None:
+    """Wait until the kernel has ended the chain of a dead owner."""
+    deadline = time.monotonic() + _END_TIMEOUT_S
+    while _start_time(running.pid) == running.started:
+        if time.monotonic() > deadline:
+            raise LedgerError(
+                f"the local chain, process {running.pid}, outlived the program that started it; "
+                f'run "kill {running.pid}"'
+            )
+        time.sleep(0.01)
 
 
 def _start_time(pid: int) -> str:

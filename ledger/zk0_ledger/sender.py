@@ -160,10 +160,9 @@ class Sender:
 
     def _finish(self, row: OutboxRow, call: Call | None) -> Receipt:
         """Bring a stored transaction on the chain and return its receipt."""
-        found = self._receipt(row.hash)
-        if found is None:
+        if self._receipt(row.hash) is None:
             self._broadcast(row)
-            found = self._wait(row)
+        found = self._wait(row)
         if self._checkpoint is not None and row.state == "pending":
             self._checkpoint()
         if found["status"] == 0:
