@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+
 from zk0_ledger.config import load_config
 from zk0_ledger.session import Ledger as OpenLedger
 from zk0_ledger.session import open_ledger
@@ -129,9 +130,13 @@ def simulate(options: Options, outputs: Path, cache: Path, home: Path | None, co
 def _announce(console: Console, options: Options, run: Run) -> None:
     word = "resuming" if run.resumed else "new run"
     console.print(f"[bold]{word}[/bold] {run.folder}", highlight=False)
-    console.print("[yellow]DEV SRS and local chain: for trials only, its proofs convince nobody else[/yellow]")
+    console.print(
+        "[yellow]DEV SRS and local chain: for trials only, its proofs convince nobody else[/yellow]"
+    )
     if options.seed is not None:
-        console.print(f"[yellow]--seed {options.seed} also seeds keys and salts: this run hides nothing[/yellow]")
+        console.print(
+            f"[yellow]--seed {options.seed} also seeds keys and salts: this run hides nothing[/yellow]"
+        )
 
 
 def _public_base(options: Options, cache: Path, display: Display) -> Path:
@@ -217,6 +222,7 @@ def _run_engine(options: Options, folder: Path, serve: Callable[[Grid], None]) -
         ZK0_SIMULATION_NODES=str((folder / "nodes").resolve()),
     )
     from flwr.simulation import run_simulation
+
     from zk0_node.client_app import make_client_app
 
     from .server_app import make_server_app
@@ -224,7 +230,12 @@ def _run_engine(options: Options, folder: Path, serve: Callable[[Grid], None]) -
     _quiet_flower()
     behaviours = {options.nodes - 1: behaviour_named(options.cheat)} if options.cheat else {}
     cores = os.cpu_count() or 1
-    ray = {"num_cpus": cores, "include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+    ray: dict[str, Any] = {
+        "num_cpus": cores,
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "logging_level": "error",
+    }
     try:
         run_simulation(
             server_app=make_server_app(serve),
@@ -257,9 +268,7 @@ def _prepare_nodes(options: Options, folder: Path, cache: Path, base: Path, ledg
         keystore = home / "keystore.json"
         if not keystore.exists():
             key = None if options.seed is None else keccak(f"zk0 DEV node {index} {options.seed}".encode())
-            create_keystore(
-                keystore, password.read_text(), key=key, iterations=_KEYSTORE_ITERATIONS
-            )
+            create_keystore(keystore, password.read_text(), key=key, iterations=_KEYSTORE_ITERATIONS)
         settings = NodeSettings(
             data=str(Path(options.data[index % len(options.data)]).resolve()),
             policy=str(base),

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
 from zk0_proofs.errors import Zk0Error
 
 app = typer.Typer(
@@ -61,7 +62,7 @@ def base(
     out: Annotated[Path, typer.Option(help="Folder of the new base policy; must not exist.")],
     start: Annotated[
         str | None,
-        typer.Option(help="SmolVLA to start from, a folder or Hub id such as lerobot/smolvla_base. Default: tiny."),
+        typer.Option(help="SmolVLA to start from: a folder or Hub id (lerobot/smolvla_base). Default: tiny."),
     ] = None,
     steps: Annotated[int, typer.Option(min=0, help="Training steps; 0 takes the start as it is.")] = 500,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded recordings.")] = None,
@@ -81,7 +82,7 @@ def base(
     typer.echo(f"base policy in {out}")
 
 
-@key_app.command("create", epilog="Example: zk0-node key create --keystore node.json --password-file password")
+@key_app.command("create", epilog="Example: zk0-node key create --keystore node.json")
 def create_key(
     keystore: Annotated[Path, typer.Option(help="File for the encrypted key; must not exist.")],
     password_file: Annotated[
@@ -96,7 +97,7 @@ def create_key(
 
 @app.command(
     "export-slice",
-    epilog="Example: zk0-node export-slice --settings outputs/latest/nodes/node-1/node.json --round 1 --out slice",
+    epilog="Example: zk0-node export-slice --settings outputs/latest/nodes/node-1/node.json --out slice",
 )
 def export_slice(
     settings: Annotated[Path, typer.Option(help="The node's settings file.")],

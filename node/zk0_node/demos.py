@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
-from rich.progress import Progress
 
 from zk0_proofs.errors import ConfigError, DataError
 
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
 
 CAMERA_KEY = "observation.images.front"
 ROBOT_TYPE = "so101_follower"
@@ -182,9 +184,8 @@ def record(name: str, episodes: int, root: Path, seed: int = 0, *, progress: Pro
     variant(name, seed)
     with _new_dataset(name, root) as dataset:
         scene = Scene()
-        bar = progress.add_task(f"recording {name}", total=episodes) if progress else None
         try:
-            for task, frames in _episodes(scene, name, episodes, seed):
+            for done, (task, frames) in enumerate(_episodes(scene, name, episodes, seed), 1):
                 for frame in frames:
                     dataset.add_frame(
                         {
@@ -195,8 +196,8 @@ def record(name: str, episodes: int, root: Path, seed: int = 0, *, progress: Pro
                         }
                     )
                 dataset.save_episode()
-                if progress is not None and bar is not None:
-                    progress.advance(bar)
+                if progress is not None:
+                    progress(done, episodes)
         finally:
             scene.close()
     logger.info("recorded %d episodes of %s in %s", episodes, name, root)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
 from zk0_proofs.artifacts import CircuitArtifacts
 from zk0_proofs.commitments import SaltSource, ShardUse, commit_shard, new_salts
 from zk0_proofs.digest import merkle_path, merkle_root, shard_leaf

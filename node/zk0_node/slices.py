@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from zk0_proofs.errors import ConfigError, StateError
 from zk0_proofs.files import write_atomic
 from zk0_proofs.readout import improvement

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from zk0_aggregator.journal import Journal
 from zk0_proofs.errors import StateError, WireError
 from zk0_proofs.messages import IdentifyRequest
@@ -43,7 +44,7 @@ def test_arrays_keep_their_bits(tmp_path: Path) -> None:
 def test_a_truncated_step_names_its_file(tmp_path: Path) -> None:
     Journal(tmp_path).value("step", lambda: {"a": 1})
     (tmp_path / "step.json").write_bytes(b'{"a":')
-    with pytest.raises(StateError, match="step.json is damaged"):
+    with pytest.raises(StateError, match=r"step\.json is damaged"):
         Journal(tmp_path).value("step", dict)
 
 

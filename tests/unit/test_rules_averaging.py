@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from zk0_proofs.rules.averaging import average_arrays, average_weights, lower_median, weight_of
 
 _entry = st.integers(-(2**20), 2**20)

@@ -37,7 +37,7 @@ def slice_digest(shape: Shape = READOUT_SHAPE) -> Digest:
 
 
 def run_slice(content: bytes, rows: Rows, weights: Integers) -> tuple[Integers, int]:
-    """Return prediction z V [rows, outputs] at 2^26 and the sum of squared residuals at 2^52, by ONNX Runtime."""
+    """Return prediction z V [rows, outputs] at 2^26 and the sum of squared residuals at 2^52, by ONNX."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
