@@ -34,7 +34,7 @@ endef
 NODES ?= 3
 ROUNDS ?= 2
 
-.PHONY: help setup run test unit contract integration e2e forge check format abi lock clean
+.PHONY: help setup run test unit contract integration e2e forge check format bench vectors abi lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,12 @@ format: setup ## Format the code and refresh the README's help texts
 	$(BIN)/ruff check --fix .
 	cd contracts && $(FORGE) fmt
 	$(BIN)/python tests/readme_help.py --write
+
+bench: setup ## Measure what a proof costs on this machine
+	$(BIN)/python bench/proofs.py
+
+vectors: setup ## Write the values that Python and the contract must agree on anew
+	$(BIN)/python tests/vectors/make_vectors.py
 
 abi: setup ## Compile the ledger anew into ledger/zk0_ledger/abi
 	node contracts/script/build_artifacts.js
