@@ -104,6 +104,19 @@ def test_missing_artefacts_are_no_forgery(small_circuit: CircuitArtifacts, tmp_p
         verifier.verify(claim)
 
 
+def test_a_broken_installation_is_no_forgery(
+    small_circuit: CircuitArtifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    party = Party.with_random_step(small_circuit)
+    claim = party.claim(EzklProver(small_circuit).prove(party.job))
+    verifier = EzklVerifier(small_circuit)
+    assert verifier.verify(claim) > 0
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.tempdir", "/dev/null")
+        with pytest.raises(ProverError, match="cannot write the proof"):
+            verifier.verify(claim)
+
+
 def blocked_request(tmp_path: Path) -> dict[str, object]:
     """Return a request that never ends: its key is a pipe that nobody writes to."""
     pipe = tmp_path / "vk.key"

@@ -48,7 +48,7 @@ def export_network(shape: Shape = READOUT_SHAPE) -> bytes:
     weights = torch.zeros(shape.features, shape.outputs)
     vectors = [torch.zeros(size) for size in input_sizes(shape)[2:]]
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # torch would rather use its newer exporter, whose graph makes another circuit: dynamo=False is pinned.
+        # torch recommends its newer exporter, whose graph makes another circuit.
         warnings.simplefilter("ignore", DeprecationWarning)
         path = Path(folder) / "network.onnx"
         torch.onnx.export(

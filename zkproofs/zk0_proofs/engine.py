@@ -30,6 +30,10 @@ VERSION = "23.0.5"
 """The EZKL release whose layout the pinned artefacts and the inspection of copy constraints belong to."""
 
 
+class SnarkRefused(ProverError):
+    """EZKL did not accept a proof; a missing or damaged key looks the same to it."""
+
+
 @cache
 def _ezkl() -> Any:
     """Return the module, imported at the first call."""
@@ -151,7 +155,8 @@ def verify(proof: Proof, vk: Path, settings: Path, srs: Path) -> None:
     the exact bytes and the instances.
 
     Raises:
-        ProverError: EZKL refuses, for whatever reason; the caller tells a bad proof from a bad file.
+        SnarkRefused: EZKL refuses; the caller tells a bad proof from a bad file.
+        ProverError: EZKL is not installed, or there is no room for temporary files.
     """
     document = {
         "protocol": None,
@@ -160,8 +165,15 @@ def verify(proof: Proof, vk: Path, settings: Path, srs: Path) -> None:
         "hex_proof": "0x" + proof.content.hex(),
         "transcript_type": "EVM",
     }
-    with tempfile.TemporaryDirectory(prefix="zk0-verify-") as folder:
-        path = Path(folder) / "proof.json"
-        path.write_text(json.dumps(document))
-        if _call(_ezkl().verify, str(path), str(settings), str(vk), srs_path=str(srs)) is not True:
-            raise ProverError("EZKL verify returned something else than True")
+    function = _ezkl().verify
+    try:
+        with tempfile.TemporaryDirectory(prefix="zk0-verify-") as folder:
+            path = Path(folder) / "proof.json"
+            path.write_text(json.dumps(document))
+            accepted = _call(function, str(path), str(settings), str(vk), srs_path=str(srs))
+    except ProverError as error:
+        raise SnarkRefused(str(error)) from error
+    except OSError as error:
+        raise ProverError(f"cannot write the proof to a temporary file: {error}") from error
+    if accepted is not True:
+        raise SnarkRefused(f"EZKL verify returned {accepted!r}, expected True")

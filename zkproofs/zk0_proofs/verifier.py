@@ -34,7 +34,8 @@ class Verifier(Protocol):
 
         Raises:
             ProofRejected: a check fails.
-            ArtifactError: the check could not be made.
+            ArtifactError: the check could not be made: an artefact is missing or damaged.
+            ProverError: the check could not be made: EZKL is missing or fails.
         """
 
     def verify_many(
@@ -56,7 +57,7 @@ class EzklVerifier:
         improvement = self._check_bindings(claim)
         try:
             engine.verify(claim.proof, artifacts.vk, artifacts.settings, artifacts.srs)
-        except ProverError as error:
+        except engine.SnarkRefused as error:
             raise self._rejected(str(error)) from error
         return improvement
 
@@ -66,8 +67,8 @@ class EzklVerifier:
         """Return the outcome of each claim, in order, from `processes` workers: EZKL holds Python's lock.
 
         Raises:
-            ArtifactError: the checks could not be made.
-            ProverError: a worker died.
+            ArtifactError: the checks could not be made: an artefact is missing or damaged.
+            ProverError: the checks could not be made: a worker died.
         """
         outcomes = [self._bindings_outcome(claim) for claim in claims]
         done = 0
@@ -77,7 +78,9 @@ class EzklVerifier:
             nonlocal done
             done += 1
             if "error" in answer:
-                outcomes[open_positions[job]] = self._rejected(answer["error"])
+                raise ProverError(answer["error"])
+            if "refused" in answer:
+                outcomes[open_positions[job]] = self._rejected(answer["refused"])
             if progress is not None:
                 progress(done, len(open_positions))
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from . import engine
-from .build import build_circuit
 from .digest import keccak
 from .errors import Zk0Error
 from .field import MODULUS, to_hex
@@ -64,15 +63,21 @@ def _prove(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _verify(request: dict[str, Any]) -> dict[str, Any]:
-    """Return an empty answer if the SNARK holds."""
+    """Return an empty answer if the SNARK holds, or why it is refused."""
     diff, improvement, rho = request["instances"]
     proof = Proof(content=bytes.fromhex(request["proof"]), instances=(int(diff), int(improvement), int(rho)))
-    engine.verify(proof, Path(request["vk"]), Path(request["settings"]), Path(request["srs"]))
+    try:
+        engine.verify(proof, Path(request["vk"]), Path(request["settings"]), Path(request["srs"]))
+    except engine.SnarkRefused as refusal:
+        return {"refused": str(refusal)}
     return {}
 
 
 def _build(request: dict[str, Any]) -> dict[str, Any]:
     """Build a circuit's artefacts and return an empty answer."""
+    # Proving workers start without what only building needs.
+    from .build import build_circuit
+
     shape = Shape(**request["shape"])
     build_circuit(shape, Path(request["network"]), Path(request["srs"]), Path(request["folder"]))
     return {}
