@@ -84,7 +84,8 @@ def simulate(
         seed=seed,
         step_timeout_s=step_timeout,
     )
-    console = Console()
+    # A file or a pipe has no width of its own; digests should stay whole there.
+    console = Console(width=None if sys.stdout.isatty() else 160)
     report = simulate(options, outputs, user_cache_path("zk0"), home, console)
     print_report(console, report.nodes, report.rounds)
     print_phases(console, report.phases)

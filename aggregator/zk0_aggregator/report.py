@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -42,13 +43,11 @@ class RoundLine:
 
 
 def print_report(console: Console, nodes: Sequence[NodeLine], rounds: Sequence[RoundLine]) -> None:
-    """Print the contributions, then the rounds."""
-    table = Table(title="Contributions", title_justify="left", header_style="bold")
-    for heading in ("round", "node", "evidence"):
-        table.add_column(heading, no_wrap=True)
+    """Print the contributions, the refusals in words, then the rounds."""
+    table = _table("Contributions", "round", "node", "evidence")
     for heading in ("proven gain", "weight", "held-out loss"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
     for line in nodes:
         table.add_row(
             line.round,
@@ -57,26 +56,22 @@ def print_report(console: Console, nodes: Sequence[NodeLine], rounds: Sequence[R
             "-" if line.improvement is None else f"{line.improvement:+.4f}",
             str(line.weight),
             _losses(line),
-            "[green]admitted[/green]"
-            if line.reason is Reason.ADMITTED
-            else f"[red]refused[/red] {line.reason.name.lower().replace('_', ' ')}: {line.message}",
+            _verdict(line),
         )
     console.print(table)
-    table = Table(title="Rounds", title_justify="left", header_style="bold")
-    table.add_column("round", no_wrap=True)
-    table.add_column("proven gain of the average", justify="right")
-    table.add_column("model in force", no_wrap=True)
-    table.add_column("transaction", no_wrap=True, overflow="fold")
+    for line in nodes:
+        if line.message:
+            console.print(f"round {line.round}, {line.node[:10]}: {line.message}", highlight=False)
+    table = _table("Rounds", "round", "proven gain of the average", "model in force", "transaction")
     for entry in rounds:
         gain = "-" if entry.improvement is None else f"{entry.improvement:+.4f}"
-        table.add_row(entry.round, gain, f"0x{entry.model_digest.hex()[:16]}…", entry.transaction)
+        table.add_row(entry.round, gain, f"0x{entry.model_digest.hex()[:8]}…", entry.transaction)
     console.print(table)
 
 
 def print_phases(console: Console, phases: Sequence[PhaseTime]) -> None:
     """Print where the time went."""
-    table = Table(title="Time", title_justify="left", header_style="bold")
-    table.add_column("phase")
+    table = _table("Time", "phase")
     table.add_column("wall s", justify="right")
     table.add_column("share", justify="right")
     total = sum(phase.wall_s for phase in phases) or 1.0
@@ -84,6 +79,19 @@ def print_phases(console: Console, phases: Sequence[PhaseTime]) -> None:
         table.add_row(phase.name, f"{phase.wall_s:.1f}", f"{100 * phase.wall_s / total:.0f} %")
     table.add_row("total", f"{total:.1f}", "", style="bold")
     console.print(table)
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    return table
+
+
+def _verdict(line: NodeLine) -> str:
+    if line.reason is Reason.ADMITTED:
+        return "[green]admitted[/green]"
+    return f"[red]refused[/red]: {line.reason.name.lower().replace('_', ' ')}"
 
 
 def _losses(line: NodeLine) -> str:

@@ -17,8 +17,8 @@ from zk0_proofs.messages import AverageRequest, ChallengeRequest, ProofReply, Up
 from zk0_proofs.rules import admission
 from zk0_proofs.rules.admission import Judgement, RoundFacts
 from zk0_proofs.rules.manifest import ProofRecord, ReadoutManifest, Refusal, UpdateRecord
-from zk0_proofs.statement import CommittedWeights
 from zk0_proofs.slice import slice_digest
+from zk0_proofs.statement import CommittedWeights
 from zk0_proofs.types import Address, Contribution, Digest, Reason
 
 from .exchange import Request, Tick

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import safe_open
+
 from zk0_proofs.digest import keccak
 from zk0_proofs.errors import ConfigError, StateError
 from zk0_proofs.messages import FloatArrays
@@ -19,6 +20,8 @@ from .features import FeatureStatistics, feature_statistics
 from .policies.base import BASE_FILE, STATISTICS_FILE, base_digest
 
 PUBLIC_HELD_OUT_FRACTION = 0.15
+THREADS = 2
+"""Of torch, fixed so that equal inputs give an equal base on machines of a kind."""
 TINY_REQUIREMENTS = Requirements(cameras=("observation.images.front",), state_dim=6, action_dim=6)
 """What the tiny policy reads: one front camera and the six joints of an SO-101."""
 _WEIGHTS_FILE = "model.safetensors"
@@ -54,7 +57,7 @@ def train_public_base(
 
     if folder.exists():
         raise ConfigError(f"{folder} exists; choose another folder for the base policy")
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
     requirements = TINY_REQUIREMENTS if start is None else load_policy(start).requirements
     recording = open_recording(public_data, requirements, cache / "recordings")
     split = split_episodes(recording, PUBLIC_HELD_OUT_FRACTION)
@@ -87,14 +90,19 @@ class PublicBase:
             with safe_open(self.folder / _WEIGHTS_FILE, framework="np") as weights:
                 return {name: weights.get_tensor(name) for name in names}
         except (OSError, ValueError, KeyError) as error:
-            raise StateError(f"{self.folder} is no base policy: {error}; make one with zk0-node base") from error
+            raise StateError(
+                f"{self.folder} is no base policy: {error}; make one with zk0-node base"
+            ) from error
 
     def publish(self, folder: Path, expert: FloatArrays, public_data: str, cache: Path) -> FeatureStatistics:
         """Write the base with another expert to `folder` and return its feature statistics on public data."""
         if (folder / STATISTICS_FILE).exists():
             return FeatureStatistics.load(folder / STATISTICS_FILE)
+        import torch
+
         from .policies.smolvla import load_policy
 
+        torch.set_num_threads(THREADS)
         policy = load_policy(self.folder)
         policy.set_arrays({name: expert[name] for name in policy.arrays()})
         recording = open_recording(public_data, policy.requirements, cache / "recordings")

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from .digest import keccak, merkle_root_from_path, shard_leaf, statement_tag, v_digest
 from .errors import ProofRejected, WitnessOutOfRange
 from .field import MODULUS, to_signed
+from .fixedpoint import improvement_to_float
 from .readout import READOUT_SHAPE, Shape, require_weights
 from .types import NO_ADDRESS, Address, Digest, Integers, LedgerDomain, Point, Proof, ShardOpening
 
@@ -108,7 +109,7 @@ def check_claim(claim: Claim, proof_length: int, shape: Shape = READOUT_SHAPE) -
     _check_shard(claim)
     _check_binding(claim)
     _check_products(claim)
-    return _check_improvement(claim)
+    return _check_improvement(claim, shape)
 
 
 def _check_form(claim: Claim, proof_length: int, shape: Shape) -> None:
@@ -177,11 +178,14 @@ def _check_products(claim: Claim) -> None:
         raise ProofRejected(4, f"the check of the products gives {claim.proof.instances[0]}, expected 0")
 
 
-def _check_improvement(claim: Claim) -> int:
+def _check_improvement(claim: Claim, shape: Shape) -> int:
     """(5)."""
     improvement = to_signed(claim.proof.instances[1])
     if abs(improvement) >= IMPROVEMENT_LIMIT:
         raise ProofRejected(5, f"improvement is {improvement}, expected less than 2^127 in size")
     if claim.threshold is not None and improvement < max(1, claim.threshold):
-        raise ProofRejected(5, f"improvement is {improvement}, expected at least {max(1, claim.threshold)}")
+        found, least = (
+            improvement_to_float(value, shape.rows, shape.outputs) for value in (improvement, claim.threshold)
+        )
+        raise ProofRejected(5, f"gain is {found:+.6f} per row and dim, expected at least {least:.6f}")
     return improvement

@@ -1,0 +1,90 @@
+"""The whole mission on real parts: Flower processes train, EZKL proves, Anvil records, anyone recomputes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from zk0_proofs.rules.manifest import ReadoutManifest, manifest_bytes, manifest_digest, parse_manifest
+from zk0_proofs.types import Reason
+
+from .conftest import Simulated, command
+
+
+def _manifests(network: Simulated) -> list[ReadoutManifest]:
+    found = [parse_manifest(path.read_bytes()) for path in (network.run / "rounds").glob("*.json")]
+    return sorted((m for m in found if isinstance(m, ReadoutManifest)), key=lambda m: m.round)
+
+
+def test_two_honest_nodes_are_admitted_and_the_cheat_is_refused(network: Simulated) -> None:
+    entries = json.loads(network.ledger("list", "--json").stdout)
+    proven = [entry for entry in entries if entry["kind"] == "readout"]
+    assert len(proven) == 6
+    for round_number in (1, 2):
+        reasons = [entry["reason"] for entry in proven if entry["round"] == round_number]
+        assert sorted(reasons).count("admitted") == 2
+        assert "below_margin" in {reason.replace(" ", "_") for reason in reasons}
+
+
+def test_admitted_contributions_are_above_the_margin(network: Simulated) -> None:
+    for manifest in _manifests(network):
+        threshold = manifest.terms.threshold(256)
+        admitted = [c for c in manifest.contributions if c.reason == Reason.ADMITTED]
+        assert len(admitted) == 2
+        assert all(contribution.improvement >= threshold for contribution in admitted)
+
+
+def test_the_average_is_proven_to_help_every_admitted_node(network: Simulated) -> None:
+    first = _manifests(network)[0]
+    assert first.averaged
+    assert len(first.average_proofs) == 2
+    assert first.improvement > first.terms.average_threshold(256)
+
+
+def test_the_whole_expert_round_is_recorded_as_unproven(network: Simulated) -> None:
+    entries = json.loads(network.ledger("list", "--json").stdout)
+    expert = [entry for entry in entries if entry["kind"] == "whole-expert"]
+    assert len(expert) == 3
+    assert {entry["evidence"] for entry in expert} == {"unproven"}
+
+
+def test_the_ledger_holds_the_digests_of_the_published_manifests(network: Simulated) -> None:
+    for manifest in _manifests(network):
+        stored = network.chain / "manifests" / f"{manifest_digest(manifest).hex()}.json"
+        assert stored.read_bytes() == manifest_bytes(manifest)
+
+
+def test_anyone_can_recompute_every_round(network: Simulated) -> None:
+    done = network.ledger("verify", "--all", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)
+
+
+def test_a_contribution_can_be_shown_whole(network: Simulated) -> None:
+    done = network.ledger("show", "4", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+
+
+def test_the_evaluation_slice_equals_the_integers(network: Simulated, tmp_path: Path) -> None:
+    settings = network.run / "nodes" / "node-1" / "node.json"
+    done = command(
+        "zk0-node",
+        "export-slice",
+        "--settings",
+        str(settings),
+        "--round",
+        "1",
+        "--out",
+        "slice",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "slice" / "slice.onnx").exists()
+    assert _manifests(network)[0].slice_digest.hex() in done.stdout
+
+
+def test_the_console_shows_verdicts_and_what_to_type_next(network: Simulated) -> None:
+    assert network.stdout.count("admitted") >= 4
+    assert "refused" in network.stdout
+    assert "zk0-ledger verify --all" in network.stdout
