@@ -160,10 +160,11 @@ class Sender:
 
     def _finish(self, row: OutboxRow, call: Call | None) -> Receipt:
         """Bring a stored transaction on the chain and return its receipt."""
-        if self._receipt(row.hash) is None:
+        is_missing = self._receipt(row.hash) is None  # also after a reorganisation or a restored backup
+        if is_missing:
             self._broadcast(row)
         found = self._wait(row)
-        if self._checkpoint is not None and row.state == "pending":
+        if self._checkpoint is not None and (is_missing or row.state == "pending"):
             self._checkpoint()
         if found["status"] == 0:
             self._outbox.mark(row.key, "reverted")
