@@ -22,7 +22,7 @@ from safetensors.numpy import save as save_safetensors
 from zk0_proofs.digest import arrays_digest
 from zk0_proofs.errors import DataError, StateError, WireError
 from zk0_proofs.files import read_limited, write_atomic
-from zk0_proofs.fixedpoint import quantise_weights
+from zk0_proofs.fixedpoint import ROW_SCALE, quantise_rows, quantise_weights, weights_to_float
 from zk0_proofs.readout import READOUT_SHAPE
 from zk0_proofs.types import Digest, Integers
 
@@ -36,6 +36,8 @@ PROPOSAL_LAMBDA = 0.01
 """Ridge weight of a proposal, per row and unit of feature variance."""
 PROPOSAL_NORM = 1.0
 """Frobenius norm at most of a proposal, so that none outweighs the others' directions."""
+PHI_LIMIT = 8.0
+"""Standardised features are clamped to [-PHI_LIMIT, PHI_LIMIT]."""
 _CONSTANT_WEIGHT = 1e-6
 """The constant is all but free of regularisation."""
 _DEPENDENT = 1e-6
@@ -134,6 +136,14 @@ class Basis:
         """Return the number of columns, without the constant."""
         return int(self.vectors.shape[1])
 
+    def project(self, phi: Floats) -> Integers:
+        """Return z [n, 32] at 2^10 of raw features [n, D]: basis columns, the constant 1, zeros."""
+        standardised = np.clip((phi - self.mean) / self.std, -PHI_LIMIT, PHI_LIMIT)
+        z = np.zeros((len(phi), READOUT_SHAPE.features), dtype=np.int64)
+        z[:, : self.width] = quantise_rows((standardised @ self.vectors) / self.scale)
+        z[:, self.width] = ROW_SCALE
+        return z
+
     @property
     def digest(self) -> Digest:
         """Return basisDigest."""
@@ -230,7 +240,7 @@ def solve_readout(projected: Gram, in_force: Integers, mu: float) -> Integers:
         mu: weight of staying near it; small values help the node and hurt its peers.
     """
     columns, outputs = projected.xy.shape
-    near = in_force[:columns, :outputs].astype(np.float64) / 2**16
+    near = weights_to_float(in_force[:columns, :outputs])
     weights = np.zeros((READOUT_SHAPE.features, READOUT_SHAPE.outputs))
     weights[:columns, :outputs] = projected.solve(mu, near)
     return quantise_weights(weights)

@@ -159,11 +159,11 @@ def split_episodes(recording: Recording, held_out_fraction: float) -> Split:
     """Return the split by episode that holds out an even `held_out_fraction` of the episodes.
 
     Whether an episode is held out depends on its position alone, so episodes that are recorded later
-    move none of the earlier ones.
+    move none of the earlier ones. The first episode is never held out.
 
     Raises:
         ConfigError: the fraction is not between 0 and 1.
-        DataError: too few held-out frames for a shard, or nothing left to train on.
+        DataError: too few held-out frames for a shard.
     """
     if not 0 < held_out_fraction < 1:
         raise ConfigError(f"held-out fraction {held_out_fraction} is not between 0 and 1; 0.15 is usual")
@@ -171,8 +171,6 @@ def split_episodes(recording: Recording, held_out_fraction: float) -> Split:
     position = np.searchsorted(episodes, recording.episode)
     held_out = np.floor((position + 1) * held_out_fraction) > np.floor(position * held_out_fraction)
     split = Split(train=np.flatnonzero(~held_out), held_out=np.flatnonzero(held_out))
-    if not len(split.train):
-        raise DataError("no training episodes are left; lower the held-out fraction or record more episodes")
     if not len(split.held_out):
         raise DataError(
             f"no episode is held out of {len(episodes)} at a held-out fraction of {held_out_fraction}; "

@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_safetensors
 from zk0_proofs.errors import ConfigError, StateError
 from zk0_proofs.files import read_limited, write_atomic
 
-from .basis import Gram
+from .basis import PHI_LIMIT, Gram
 from .frames import Frames
 from .policies.base import Draws
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from .data import Indices, Recording
     from .policies.base import FlowPolicy
 
-PHI_LIMIT = 8.0
-"""Standardised features are clamped to [-PHI_LIMIT, PHI_LIMIT]."""
 MIN_STD = 1e-3
 """A feature that hardly varies on public data is not blown up by its tiny deviation."""
 SAMPLE_ROWS = 2048

@@ -16,11 +16,11 @@ import scipy.special
 
 from zk0_proofs.digest import keccak_abi
 from zk0_proofs.errors import DataError
-from zk0_proofs.fixedpoint import ROW_SCALE, quantise_rows
+from zk0_proofs.fixedpoint import quantise_rows
 from zk0_proofs.readout import READOUT_SHAPE, Rows
-from zk0_proofs.types import Address, Digest, Integers
+from zk0_proofs.types import Address, Digest
 
-from .features import FeatureStatistics, flow_time, standardise
+from .features import flow_time
 from .frames import Frames
 from .policies.base import Draws
 
@@ -87,7 +87,6 @@ def draw_rows(
 def compute_rows(policy: FlowPolicy, frames: Frames, basis: Basis, drawn: RowDraws) -> Rows:
     """Return the shard's rows (z, y) at 2^10; `frames` are all held-out samples, in order."""
     z, y = [], []
-    statistics = FeatureStatistics.of_moments(basis.mean, basis.std)
     for first in range(0, len(drawn.sample), _FORWARD_BATCH):
         part = slice(first, first + _FORWARD_BATCH)
         token = policy.token_features(
@@ -95,8 +94,7 @@ def compute_rows(policy: FlowPolicy, frames: Frames, basis: Basis, drawn: RowDra
             Draws(noise=drawn.draws.noise[part], time=drawn.draws.time[part]),
         )
         chosen = np.arange(len(token.phi)), drawn.token[part]
-        phi = standardise(token.phi, statistics)[chosen]
-        z.append(project(phi.cpu().numpy(), basis))
+        z.append(basis.project(token.phi[chosen].cpu().numpy()))
         y.append(quantise_rows(token.residual[chosen].cpu().numpy()))
     outputs = np.concatenate(y)
     padded = np.zeros((len(outputs), READOUT_SHAPE.outputs), dtype=np.int64)
@@ -121,14 +119,6 @@ def held_out_rows(
         if progress is not None:
             progress(shard + 1, SHARDS)
     return shards
-
-
-def project(phi: npt.NDArray[np.float32], basis: Basis) -> Integers:
-    """Return z [n, 32] at 2^10 of standardised features [n, D]: basis columns, the constant 1, zeros."""
-    z = np.zeros((len(phi), READOUT_SHAPE.features), dtype=np.int64)
-    z[:, : basis.width] = quantise_rows((phi @ basis.vectors) / basis.scale)
-    z[:, basis.width] = ROW_SCALE
-    return z
 
 
 def _bits(campaign: Digest, node: Address, shard: int, row: int, count: int) -> npt.NDArray[np.uint64]:

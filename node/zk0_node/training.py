@@ -145,7 +145,6 @@ def train_base(
         "action_dim": policy.action_dim,
         "feature_dim": policy.feature_dim,
         "trainable": list(policy.trainable()),
-        "trainable": list(policy.trainable()),
         "loss_before": f"{before.real:.6f}",
         "loss_after": f"{after.real:.6f}",
     }

@@ -7,6 +7,7 @@ prediction, so everything here is stated per action token.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zk0_proofs.errors import StateError
+from zk0_proofs.files import write_atomic
 from zk0_proofs.types import Digest
 
 from ..data import files_digest
@@ -29,7 +31,9 @@ BASE_FILE = "base.json"
 """The recipe of a public base policy, canonical JSON."""
 STATISTICS_FILE = "statistics.safetensors"
 """Feature statistics of a public base policy."""
+PREPROCESSOR_FILE = "policy_preprocessor.json"
 VLM_FOLDER = "vlm"
+"""A policy that brings its own vision-language model keeps it here."""
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 """Trainable arrays by name, in the policy's own order."""
@@ -100,6 +104,18 @@ def base_digest(folder: Path) -> Digest:
         raise StateError(f"{folder} holds no policy: config.json is missing; fetch the base policy again")
     names = [path.name for pattern in ("*.json", "*.safetensors") for path in folder.glob(pattern)]
     return files_digest(folder, [*names, VLM_FOLDER])
+
+
+def name_vlm(folder: Path, name: str) -> None:
+    """Let the policy in `folder` find its vision-language model and tokenizer under `name`."""
+    config = json.loads((folder / "config.json").read_text())
+    config["vlm_model_name"] = name
+    write_atomic(folder / "config.json", json.dumps(config, indent=4).encode())
+    preprocessor = json.loads((folder / PREPROCESSOR_FILE).read_text())
+    for step in preprocessor["steps"]:
+        if step.get("registry_name") == "tokenizer_processor":
+            step["config"]["tokenizer_name"] = name
+    write_atomic(folder / PREPROCESSOR_FILE, json.dumps(preprocessor, indent=2).encode())
 
 
 class FlowPolicy(Protocol):

@@ -7,7 +7,6 @@ named by the relative path `vlm`, so that the folder can be moved and has the sa
 from __future__ import annotations
 
 import io
-import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
@@ -25,15 +24,13 @@ from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 from torch import Tensor
 
 from zk0_proofs.errors import ConfigError, WireError
-from zk0_proofs.files import write_atomic
 
 from ..data import ACTION_KEY, MAX_ACTION_DIM, STATE_KEY, Requirements, Samples
-from .base import VLM_FOLDER, Arrays, Draws, Prepared, TokenFeatures
+from .base import VLM_FOLDER, Arrays, Draws, Prepared, TokenFeatures, name_vlm
 from .taps import FeatureTap
 
 logger = logging.getLogger(__name__)
 
-PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 _PREPARE_BATCH = 64
 _TOKENS_KEY, _TOKEN_MASK_KEY = "observation.language.tokens", "observation.language.attention_mask"
 
@@ -230,18 +227,6 @@ def load_policy(source: str | Path, *, device: str | None = None) -> SmolVLA:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ConfigError(f"the policy in {source} does not load: {error}") from error
     return SmolVLA(policy, *processors)
-
-
-def name_vlm(folder: Path, name: str) -> None:
-    """Let the policy in `folder` find its vision-language model and tokenizer under `name`."""
-    config = json.loads((folder / "config.json").read_text())
-    config["vlm_model_name"] = name
-    write_atomic(folder / "config.json", json.dumps(config, indent=4).encode())
-    preprocessor = json.loads((folder / PREPROCESSOR).read_text())
-    for step in preprocessor["steps"]:
-        if step.get("registry_name") == "tokenizer_processor":
-            step["config"]["tokenizer_name"] = name
-    write_atomic(folder / PREPROCESSOR, json.dumps(preprocessor, indent=2).encode())
 
 
 @contextmanager
