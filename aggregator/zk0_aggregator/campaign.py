@@ -9,7 +9,9 @@ import numpy as np
 
 from zk0_node.basis import Basis, build_basis
 from zk0_node.features import FeatureStatistics
+from zk0_proofs.digest import canonical_json
 from zk0_proofs.errors import ConfigError, LedgerError, ProofRejected
+from zk0_proofs.files import write_atomic
 from zk0_proofs.messages import (
     EnrolReply,
     EnrolRequest,
@@ -104,7 +106,26 @@ def open_readout_campaign(
         circuit=circuit,
         enrolments=tuple(enrolments),
     )
+    _publish(network, opened, basis)
     return opened, basis
+
+
+def _publish(network: Network, campaign: Campaign, basis: Basis) -> None:
+    """Write what whoever audits or joins needs to read: configuration, digests and basis."""
+    folder = network.outputs / "campaign"
+    document = {
+        "campaign": campaign.id,
+        "chain_id": campaign.domain.chain_id,
+        "ledger": campaign.domain.ledger,
+        "base_digest": campaign.base_digest,
+        "basis_digest": campaign.basis_digest,
+        "circuit_id": campaign.circuit,
+        "config_digest": campaign.terms.digest,
+        "terms": campaign.terms.model_dump(),
+        "enrolments": [record.model_dump() for record in campaign.enrolments],
+    }
+    write_atomic(folder / "campaign.json", canonical_json(document))
+    basis.save(folder / "basis.safetensors")
 
 
 def _propose(network: Network, label: str, base: Base) -> Basis:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from platformdirs import user_cache_path
@@ -24,7 +25,9 @@ _DEMONSTRATIONS = ("red-to-green", "blue-to-yellow", "reach-orange")
 
 
 @app.callback()
-def main_options() -> None:
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show where an error arose.")] = False,
+) -> None:
     """Verify what nodes prove, average what is admitted, record it on the ledger."""
 
 
@@ -86,7 +89,11 @@ def simulate(
     )
     # A file or a pipe has no width of its own; digests should stay whole there.
     console = Console(width=None if sys.stdout.isatty() else 160)
-    report = simulate(options, outputs, user_cache_path("zk0"), home, console)
+    try:
+        report = simulate(options, outputs, user_cache_path("zk0"), home, console)
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on where this stopped")
+        _leave(130)
     print_report(console, report.nodes, report.rounds)
     print_phases(console, report.phases)
     console.print(
@@ -103,19 +110,22 @@ def _shipped(name: str) -> str:
 
 
 def main() -> None:
-    """Run the command line; errors of zk0 are printed in one line and set the exit code."""
+    """Run the program; our own errors become one line and an exit code."""
     try:
-        app(standalone_mode=True)
+        app()
     except Zk0Error as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        if "--verbose" in sys.argv:
+            traceback.print_exc()
+        typer.echo(f"error: {error}", err=True)
         _leave(error.exit_code)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; the same command goes on where this stopped")
-        _leave(130)
 
 
-def _leave(code: int) -> None:
-    """End at once: a thread that waits for nodes must not keep an interrupted program alive."""
+def _leave(code: int) -> NoReturn:
+    """End at once: a thread that waits for nodes must not keep a stopped program alive."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
