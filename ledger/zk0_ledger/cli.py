@@ -15,7 +15,7 @@ import typer
 
 from zk0_proofs.errors import Zk0Error
 
-from . import cli_chain, cli_read
+from . import cli_chain, cli_read, cli_verify
 from .cli_options import Options
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command("show")(cli_read.show)
 app.command("campaigns")(cli_read.campaigns)
 app.command("nodes")(cli_read.nodes)
 app.command("export")(cli_read.export)
+app.command("verify")(cli_verify.verify)
 app.command("deploy")(cli_chain.deploy)
 app.command("chain")(cli_chain.chain)
 

@@ -176,7 +176,7 @@ def _entries(
     """Return the documents of all contributions that match; numbers count the whole ledger."""
     from .views import entry_document
 
-    wanted = None if campaign is None else _campaign(index, campaign)
+    wanted = None if campaign is None else find_campaign(index, campaign)
     documents = [entry_document(number, entry) for number, entry in enumerate(index.entries(), start=1)]
     return [
         row
@@ -187,7 +187,7 @@ def _entries(
     ]
 
 
-def _campaign(index: Index, text: str) -> str:
+def find_campaign(index: Index, text: str) -> str:
     """Return the id of the campaign that `text` names.
 
     Raises:
