@@ -34,7 +34,7 @@ endef
 NODES ?= 3
 ROUNDS ?= 2
 
-.PHONY: help setup run test unit contract integration e2e forge check format bench vectors abi lock clean
+.PHONY: help setup run test unit contract integration e2e forge check format bench vectors circuit abi lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,11 +97,16 @@ format: setup ## Format the code and refresh the README's help texts
 	cd contracts && $(FORGE) fmt
 	$(BIN)/python tests/readme_help.py --write
 
-bench: setup ## Measure what a proof costs on this machine
+bench: setup ## Measure proofs, read-out gains and the shares of a round on this machine
 	$(BIN)/python bench/proofs.py
+	$(BIN)/python bench/readout_gain.py
+	if [ -e outputs/latest ]; then $(BIN)/python bench/round_shares.py; fi
 
 vectors: setup ## Write the values that Python and the contract must agree on anew
 	$(BIN)/python tests/vectors/make_vectors.py
+
+circuit: setup ## Pin the read-out circuit anew, after a change of it
+	$(BIN)/python -m zk0_proofs.pin
 
 abi: setup ## Compile the ledger anew into ledger/zk0_ledger/abi
 	node contracts/script/build_artifacts.js

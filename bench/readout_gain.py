@@ -38,9 +38,8 @@ from zk0_node.policies.base import STATISTICS_FILE, Draws
 from zk0_node.policies.smolvla import SmolVLA
 from zk0_node.rows import held_out_rows
 from zk0_node.training import BASE_STEPS, train_base, train_expert
-from zk0_proofs.fixedpoint import quantise_rows, weights_to_float
+from zk0_proofs.fixedpoint import improvement_to_float, quantise_rows, weights_to_float
 from zk0_proofs.readout import Rows, improvement, zero_weights
-from zk0_proofs.fixedpoint import improvement_to_float
 from zk0_proofs.rules.averaging import average_weights
 from zk0_proofs.types import Address, Digest, Integers
 
@@ -129,9 +128,8 @@ def main() -> None:
         node.train_alone(policy)
     started = time.process_time()
     grams = [node.make_gram(policy, statistics) for node in nodes]
-    console.print(
-        f"Gram matrices: {(time.process_time() - started) / 3:.1f} s a node, {[gram.rows for gram in grams]} rows"
-    )
+    taken = (time.process_time() - started) / 3
+    console.print(f"Gram matrices: {taken:.1f} s a node, {[gram.rows for gram in grams]} rows")
     started = time.process_time()
     basis = build_basis([propose(gram, options.ridge) for gram in grams], statistics)
     projected = [gram.projected(basis) for gram in grams]
@@ -175,17 +173,14 @@ def main() -> None:
             averages.append(in_force)
         for i, node in enumerate(nodes):
             whole = node.base_loss - node.expert_loss
-            cell = lambda weights: (
-                f"{loss(tokens[i], weights):.4f} {(node.base_loss - loss(tokens[i], weights)) / whole:4.0%}"
-            )
+            losses = [loss(tokens[i], weights) for weights in (own[i], *averages)]
             table.add_row(
                 node.name,
                 f"{node.base_loss:.4f}",
                 f"{loss(tokens[i], zero_weights()):.4f}",
                 f"{node.expert_loss:.4f}",
                 f"{node.expert_seconds:.0f}",
-                cell(own[i]),
-                *(cell(v) for v in averages),
+                *(f"{after:.4f} {(node.base_loss - after) / whole:4.0%}" for after in losses),
             )
         console.print(table)
         for r, (owns, avgs) in enumerate(proven):

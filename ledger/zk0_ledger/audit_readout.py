@@ -139,7 +139,7 @@ class ReadoutAudit:
 
     def _check_circuit(self) -> str:
         recorded = self._chain.circuit
-        comparisons = [
+        comparisons: list[tuple[str, object, object]] = [
             ("circuit on the ledger", self._chain.campaign.circuit_id, self._circuit.id),
             ("slice", self._manifest.slice_digest, slice_digest(self._facts.shape)),
         ]

@@ -12,5 +12,5 @@ from .readout import POLICY_TYPE
 
 @PreTrainedConfig.register_subclass(POLICY_TYPE)
 @dataclass
-class Zk0ReadoutConfig(SmolVLAConfig):
+class Zk0ReadoutConfig(SmolVLAConfig):  # type: ignore[misc]  # LeRobot is untyped  # type: ignore[misc]  # LeRobot is untyped
     """SmolVLA's configuration; basis and V are in `readout.safetensors` beside the weights."""
