@@ -6,21 +6,17 @@ one step after each write, so a kill at any moment loses nothing that a caller w
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import gzip
 import json
 import logging
 import os
 import shutil
-import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +27,7 @@ from zk0_proofs.errors import ChainUnreachable, ConfigError, LedgerError, StateE
 from zk0_proofs.files import read_limited, write_atomic
 
 from .config import LOCAL_CHAIN_ID
+from .processes import RunningChain, claim_port, die_with_parent, free_port, read_running, start_time
 
 logger = logging.getLogger(__name__)
 
@@ -39,31 +36,15 @@ LOCAL_CHAIN_IDS = frozenset({LOCAL_CHAIN_ID, 1337})
 
 _START_TIMEOUT_S = 20.0
 _CALL_TIMEOUT_S = 30.0
-_END_TIMEOUT_S = 5.0
 # Reads pinned to a recent block and short reorganisations need the last states; each costs memory.
 _STATES_KEPT = 256
 # A ledger of thousands of rounds dumps a few megabytes; more is no state file of ours.
 _STATE_LIMIT_BYTES = 2**30
 _SEEDED_GENESIS_S = 1_700_000_000
-_PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningChain:
-    """What the process file says about a running Anvil."""
-
-    pid: int
-    started: str
-    """Start time of the process in clock ticks, so that a recycled pid is not mistaken for ours."""
-    port: int
-    chain_id: int
-    owner: int
-    """The program that started it; the chain ends with it."""
-    owner_started: str
 
 
 def find_anvil(explicit: Path | None = None) -> Path:
-    """Return the native Anvil program: setting, FOUNDRY_BIN, PATH, ~/.foundry/bin, then node_modules.
+    """Return the native Anvil program: setting (FOUNDRY_BIN), PATH, ~/.foundry/bin, then node_modules.
 
     Raises:
         ConfigError: there is none, or the explicit one is no program.
@@ -71,7 +52,7 @@ def find_anvil(explicit: Path | None = None) -> Path:
     if explicit is not None:
         candidate = explicit / "anvil" if explicit.is_dir() else explicit
         if not os.access(candidate, os.X_OK):
-            raise ConfigError(f"{candidate} is no program; point the setting `anvil` to Foundry's anvil")
+            raise ConfigError(f"{candidate} is no program; set ZK0_LEDGER_ANVIL to Foundry's anvil")
         return candidate
     for candidate in _candidates():
         if candidate.is_file() and os.access(candidate, os.X_OK):
@@ -83,8 +64,6 @@ def find_anvil(explicit: Path | None = None) -> Path:
 
 
 def _candidates() -> Iterator[Path]:
-    if foundry := os.environ.get("FOUNDRY_BIN"):
-        yield Path(foundry) / "anvil"
     on_path = shutil.which("anvil")
     # npm's launcher is a Node script: killing it would leave the real Anvil behind.
     if on_path and "node_modules" not in Path(on_path).resolve().parts:
@@ -111,7 +90,8 @@ class LocalChain:
     A second `LocalChain` on the same home finds the running one and uses it without owning it.
     A `read_only` one that has to start Anvil shows it to nobody and saves nothing, so that no writer can
     come to depend on a reader. With `seed`, block times and DEV keys are fixed, so that
-    a run gives the same hashes again.
+    a run gives the same hashes again. Start it in a thread that lives as long as it is needed: the
+    kernel ends the process with the thread that started it.
     """
 
     def __init__(
@@ -179,7 +159,7 @@ class LocalChain:
             genesis_s = self._saved_genesis()
             if genesis_s is None:
                 genesis_s = int(time.time()) if self.seed is None else _SEEDED_GENESIS_S
-            port = _free_port() if self._wanted_port is None else _claim_port(self._wanted_port)
+            port = free_port() if self._wanted_port is None else claim_port(self._wanted_port)
             self._launch(port, genesis_s)
 
     def _launch(self, port: int, genesis_s: int) -> None:
@@ -200,16 +180,16 @@ class LocalChain:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(os.getpid()),
+                preexec_fn=die_with_parent(os.getpid()),
             )
         pid = self._process.pid
         self._running = RunningChain(
             pid=pid,
-            started=_start_time(pid),
+            started=start_time(pid),
             port=port,
             chain_id=LOCAL_CHAIN_ID,
             owner=os.getpid(),
-            owner_started=_start_time(os.getpid()),
+            owner_started=start_time(os.getpid()),
         )
         try:
             self._wait_until_ready()
@@ -349,81 +329,3 @@ class LocalChain:
         with stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
-
-
-def read_running(home: Path) -> RunningChain | None:
-    """Return the Anvil that runs on `home`; a process file left by a dead one is removed.
-
-    Raises:
-        LedgerError: a chain outlived the program that started it.
-    """
-    path = home / "anvil.json"
-    if not path.exists():
-        return None
-    try:
-        running = RunningChain(**json.loads(read_limited(path, 4096)))
-    except (ValueError, TypeError):
-        running = None
-    if running is not None and _start_time(running.owner) != running.owner_started:
-        _await_end(running)
-    if running is None or _start_time(running.pid) != running.started:
-        logger.info("local chain: removing stale %s", path)
-        path.unlink(missing_ok=True)
-        return None
-    return running
-
-
-def _await_end(running: RunningChain) -> None:
-    """Wait until the kernel has ended the chain of a dead owner."""
-    deadline = time.monotonic() + _END_TIMEOUT_S
-    while _start_time(running.pid) == running.started:
-        if time.monotonic() > deadline:
-            raise LedgerError(
-                f"the local chain, process {running.pid}, outlived the program that started it; "
-                f'run "kill {running.pid}"'
-            )
-        time.sleep(0.01)
-
-
-def _start_time(pid: int) -> str:
-    """Return the start time of a live process in clock ticks, empty for none or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    state, started = fields[0], fields[19]
-    return "" if state == "Z" else started
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _claim_port(port: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise ConfigError(
-                f"port {port} of the local chain is in use by another program; "
-                "choose another port or leave it out for a free one"
-            ) from error
-    return port
-
-
-def _die_with_parent(parent: int) -> Any:
-    """Return a hook that makes the kernel end the child when the thread that started it ends."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def hook() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent died before the request took effect
-            os._exit(1)
-
-    return hook

@@ -23,6 +23,12 @@ def default_home() -> Path:
     return (Path(root).expanduser() if root else platformdirs.user_data_path("zk0")) / "chain"
 
 
+def _foundry() -> Path | None:
+    """Return the folder of Foundry's programs if the user names one."""
+    folder = os.environ.get("FOUNDRY_BIN")
+    return Path(folder) if folder else None
+
+
 def _checksummed(text: str) -> str:
     if not is_address(text):
         raise ValueError("is no address; expected 0x and 40 hex digits")
@@ -60,10 +66,10 @@ class LedgerConfig(BaseSettings):
     password_file: UserPath | None = None
     # Blocks that must hold a transaction before it counts; more on chains that reorganise.
     confirmations: Annotated[int, Field(ge=1, le=1000)] = 1
-    # Local chain only: fixed port, fixed times and keys for reproducible runs, path of Anvil.
+    # Local chain only: fixed port, fixed times and keys for reproducible runs, program or folder of Anvil.
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     seed: Annotated[int, Field(ge=0)] | None = None
-    anvil: UserPath | None = None
+    anvil: UserPath | None = Field(default_factory=_foundry)
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -150,9 +150,10 @@ def node_documents(index: Index) -> list[dict[str, Any]]:
     for event in index.events(*events):
         statuses[event.arguments["node"]] = events[event.name]
     enrolments = [event.arguments["node"] for event in index.events("Enrolled")]
+    brought = [entry.contribution for entry in index.entries()]
     documents = []
     for node, status in statuses.items():
-        entries = [entry.contribution for entry in index.entries() if entry.contribution.node == node]
+        entries = [contribution for contribution in brought if contribution.node == node]
         admitted = [entry for entry in entries if entry.reason is Reason.ADMITTED]
         documents.append(
             {

@@ -17,10 +17,11 @@ import pytest
 
 from tests.ledger_parties import Aggregator, node_keys
 from zk0_ledger.accounts import dev_account
-from zk0_ledger.anvil import LocalChain, read_running
+from zk0_ledger.anvil import LocalChain
 from zk0_ledger.config import load_config
 from zk0_ledger.entries import Call
 from zk0_ledger.outbox import Outbox, OutboxRow
+from zk0_ledger.processes import read_running
 from zk0_ledger.sender import Sender
 from zk0_ledger.session import Ledger, open_ledger
 from zk0_proofs.errors import ConfigError, LedgerError, StateError

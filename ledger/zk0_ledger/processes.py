@@ -1,0 +1,121 @@
+"""The process of the local chain: what runs, since when, for whom; and how it ends with its starter."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from zk0_proofs.errors import ConfigError, LedgerError
+from zk0_proofs.files import read_limited
+
+logger = logging.getLogger(__name__)
+
+_END_TIMEOUT_S = 5.0
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningChain:
+    """What the process file says about a running Anvil."""
+
+    pid: int
+    started: str
+    """Start time of the process in clock ticks, so that a recycled pid is not mistaken for ours."""
+    port: int
+    chain_id: int
+    owner: int
+    """The program that started it; the chain ends with it."""
+    owner_started: str
+
+
+def read_running(home: Path) -> RunningChain | None:
+    """Return the Anvil that runs on `home`; a process file left by a dead one is removed.
+
+    Raises:
+        LedgerError: a chain outlived the program that started it.
+    """
+    path = home / "anvil.json"
+    if not path.exists():
+        return None
+    try:
+        running = RunningChain(**json.loads(read_limited(path, 4096)))
+    except (ValueError, TypeError):
+        running = None
+    if running is not None and start_time(running.owner) != running.owner_started:
+        _await_end(running)
+    if running is None or start_time(running.pid) != running.started:
+        logger.info("local chain: removing stale %s", path)
+        path.unlink(missing_ok=True)
+        return None
+    return running
+
+
+def _await_end(running: RunningChain) -> None:
+    """Wait until the kernel has ended the chain of a dead owner."""
+    deadline = time.monotonic() + _END_TIMEOUT_S
+    while start_time(running.pid) == running.started:
+        if time.monotonic() > deadline:
+            raise LedgerError(
+                f"the local chain, process {running.pid}, outlived the program that started it; "
+                f'run "kill {running.pid}"'
+            )
+        time.sleep(0.01)
+
+
+def start_time(pid: int) -> str:
+    """Return the start time of a live process in clock ticks, empty for none or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    state, started = fields[0], fields[19]
+    return "" if state == "Z" else started
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def claim_port(port: int) -> int:
+    """Return `port`.
+
+    Raises:
+        ConfigError: somebody listens on it.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigError(
+                f"port {port} of the local chain is in use by another program; "
+                "choose another port or leave it out for a free one"
+            ) from error
+    return port
+
+
+def die_with_parent(parent: int) -> Callable[[], None] | None:
+    """Return a hook that makes the kernel end the child when the thread that started it ends."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def hook() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # the parent died before the request took effect
+            os._exit(1)
+
+    return hook
