@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,10 +122,20 @@ def simulate(options: Options, outputs: Path, cache: Path, home: Path | None, co
         config = load_config(home=home, seed=options.seed)
         with open_ledger(config, deploy_if_missing=True) as ledger:
             report = _run_network(options, run, cache, artifacts, base, ledger, display)
+    report.phases.extend(display.phases)
+    _write_timings(run.folder, display)
     run.finish()
     _link_latest(outputs, run.folder)
-    report.phases.extend(display.phases)
     return report
+
+
+def _write_timings(folder: Path, display: Display) -> None:
+    """Keep where the time went, for bench/round_shares.py."""
+    document = {
+        "phases": [asdict(phase) for phase in display.phases],
+        "aggregator_peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    write_atomic(folder / "timings.json", json.dumps(document, indent=2).encode())
 
 
 def _announce(console: Console, options: Options, run: Run) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from zk0_proofs.digest import merkle_path, merkle_root, model_digest
 from zk0_proofs.encoding import Document, HexDigest
@@ -19,7 +20,7 @@ from zk0_proofs.rules.admission import Judgement, RoundFacts
 from zk0_proofs.rules.manifest import ProofRecord, ReadoutManifest, Refusal, UpdateRecord
 from zk0_proofs.slice import slice_digest
 from zk0_proofs.statement import CommittedWeights
-from zk0_proofs.types import Address, Contribution, Digest, Reason
+from zk0_proofs.types import Address, Digest, Reason
 
 from .exchange import Request, Tick
 from .network import Campaign, Network, SettledRound
@@ -51,6 +52,14 @@ class _Proofs(Document):
     replies: tuple[ProofReply, ...]
     refusals: tuple[Refusal, ...]
 
+    @property
+    def records(self) -> tuple[ProofRecord, ...]:
+        """Return what of the answers is published."""
+        return tuple(
+            ProofRecord(**{name: getattr(reply, name) for name in ProofRecord.model_fields})
+            for reply in self.replies
+        )
+
 
 class _Seed(Document):
     """R3: the round's seed, as sealed on the ledger."""
@@ -64,76 +73,50 @@ def run_round(
     """Run one round from the model in force and return what it led to."""
     step = f"{campaign.label}/round-{round_number}"
     facts = campaign.facts(round_number, model)
+    journal = network.journal
 
     # R1, R2: nodes check the model against the ledger, solve for V and sign it.
-    updates = network.journal.document(
-        f"{step}/R2-updates", _Updates, lambda: _collect_updates(network, facts)
-    )
+    updates = journal.document(f"{step}/R2-updates", _Updates, lambda: _collect_updates(network, facts))
 
     # R3: the updates are fixed by their root before the seeding block exists.
     leaves = admission.update_leaves(facts, updates.records)
-    seed = network.journal.document(
-        f"{step}/R3-seed", _Seed, lambda: _open_and_seal(network, facts, merkle_root(leaves))
-    ).seed
+    seal = journal.document(f"{step}/R3-seed", _Seed, lambda: _open_and_seal(network, facts, leaves))
 
     # R4, R5: each node finds its update under the root, draws its shard and proves its step.
-    proofs = network.journal.document(
+    own = journal.document(
         f"{step}/R5-proofs", _Proofs, lambda: _collect_own_proofs(network, facts, updates.records, leaves)
     )
 
     # R6: fixed rules decide who enters.
-    own_proofs = [_record(reply) for reply in proofs.replies]
-    judgements = admission.judge(
-        facts, seed, updates.records, {Address(p.node): p for p in own_proofs}, network.check
-    )
-    judgements = [_with_failure(judgement, proofs.refusals) for judgement in judgements]
-    _log(facts, judgements)
+    judgements = _admit(network, facts, seal.seed, updates, own)
 
     # R7: the exact average, and what it does on a fresh shard of every admitted node.
     weights = admission.average(facts, updates.records, judgements)
     average = CommittedWeights(values=weights, commitment=network.commit(weights))
-    average_proofs = network.journal.document(
+    replies = journal.document(
         f"{step}/R7-proofs", _Proofs, lambda: _collect_average_proofs(network, facts, average, judgements)
     )
-    progress = admission.measure_progress(
-        facts,
-        seed,
-        average,
-        {Address(update.node): update for update in updates.records},
-        [_record(reply) for reply in average_proofs.replies],
-        network.check,
-    )
+    progress = _measure(network, facts, seal.seed, average, updates, replies)
     in_force = average if progress.accepted else model
 
     # R8: the manifest is published and the round is recorded.
     manifest = ReadoutManifest(
         **_place(campaign, facts),
+        **_verdicts(facts, updates, judgements),
+        **_result(campaign, in_force),
         updates_root=merkle_root(leaves),
-        contributions=admission.contribution_records(_contributions(facts, updates, judgements)),
-        refusals=(*updates.refusals, *(j.refusal for j in judgements if not j.admitted)),
-        v_digest=in_force.digest,
-        model_digest=model_digest(campaign.base_digest, campaign.basis_digest, in_force.digest),
-        basis_digest=campaign.basis_digest,
-        circuit_id=campaign.circuit,
-        slice_digest=slice_digest(campaign.shape),
-        base_weights=model.values,
-        base_commitment=model.commitment,
-        enrolments=campaign.enrolments,
         updates=updates.records,
-        seed=seed,
-        own_proofs=tuple(own_proofs),
+        seed=seal.seed,
+        own_proofs=own.records,
         average_weights=average.values,
         average_commitment=average.commitment,
         average_proofs=progress.valid,
         improvement=progress.improvement,
         averaged=progress.accepted,
     )
-    settled = network.ledger.commit_round(manifest)
-    losses = {
-        Address(reply.node): (float(reply.loss_before), float(reply.loss_after))
-        for reply in average_proofs.replies
-    }
-    return RoundOutcome(manifest=manifest, settled=settled, model=in_force, losses=losses)
+    with network.display.phase(f"round {round_number}: record on the ledger"):
+        settled = network.ledger.commit_round(manifest)
+    return RoundOutcome(manifest=manifest, settled=settled, model=in_force, losses=_losses(replies))
 
 
 def _collect_updates(network: Network, facts: RoundFacts) -> _Updates:
@@ -164,8 +147,8 @@ def _collect_updates(network: Network, facts: RoundFacts) -> _Updates:
     return _Updates(records=tuple(records), refusals=tuple(refusals))
 
 
-def _open_and_seal(network: Network, facts: RoundFacts, root: Digest) -> _Seed:
-    network.ledger.open_round(facts.campaign, facts.round, root)
+def _open_and_seal(network: Network, facts: RoundFacts, leaves: Sequence[Digest]) -> _Seed:
+    network.ledger.open_round(facts.campaign, facts.round, merkle_root(leaves))
     return _Seed(seed=network.ledger.seal_seed(facts.campaign, facts.round))
 
 
@@ -202,19 +185,43 @@ def _proofs(network: Network, action: str, asked: Mapping[int, Request], tick: T
     )
 
 
-def _record(reply: ProofReply) -> ProofRecord:
-    return ProofRecord(**{name: getattr(reply, name) for name in ProofRecord.model_fields})
+def _admit(
+    network: Network, facts: RoundFacts, seed: Digest, updates: _Updates, own: _Proofs
+) -> list[Judgement]:
+    proofs = {Address(proof.node): proof for proof in own.records}
+    with network.display.phase(f"round {facts.round}: verify {len(proofs)} proofs"):
+        judgements = admission.judge(facts, seed, updates.records, proofs, network.check)
+    judgements = [_with_failure(judgement, own.refusals) for judgement in judgements]
+    for judgement in judgements:
+        node, reason = judgement.contribution.node, judgement.contribution.reason.name
+        logger.info("round %d: node %s %s %s", facts.round, node, reason, judgement.message)
+    return judgements
 
 
-def _contributions(
-    facts: RoundFacts, updates: _Updates, judgements: Sequence[Judgement]
-) -> list[Contribution]:
+def _measure(
+    network: Network,
+    facts: RoundFacts,
+    seed: Digest,
+    average: CommittedWeights,
+    updates: _Updates,
+    replies: _Proofs,
+) -> admission.Progress:
+    submitted = {Address(update.node): update for update in updates.records}
+    with network.display.phase(f"round {facts.round}: verify the average's {len(replies.replies)} proofs"):
+        return admission.measure_progress(facts, seed, average, submitted, replies.records, network.check)
+
+
+def _verdicts(facts: RoundFacts, updates: _Updates, judgements: Sequence[Judgement]) -> dict[str, Any]:
     early = [
         admission.refused_before_draw(facts, Address(refusal.node), Reason(refusal.reason))
         for refusal in updates.refusals
         if refusal.node in facts.enrolments
     ]
-    return [judgement.contribution for judgement in judgements] + early
+    late = [judgement.contribution for judgement in judgements]
+    return {
+        "contributions": admission.contribution_records(late + early),
+        "refusals": (*updates.refusals, *(j.refusal for j in judgements if not j.admitted)),
+    }
 
 
 def _with_failure(judgement: Judgement, refusals: Sequence[Refusal]) -> Judgement:
@@ -230,13 +237,11 @@ def _refusal(node: Address, reason: Reason, message: str) -> Refusal:
     return Refusal(node=node, reason=int(reason), message=message[:500])
 
 
-def _log(facts: RoundFacts, judgements: Sequence[Judgement]) -> None:
-    for judgement in judgements:
-        node, reason = judgement.contribution.node, judgement.contribution.reason.name
-        logger.info("round %d: node %s %s %s", facts.round, node, reason, judgement.message)
+def _losses(replies: _Proofs) -> dict[Address, tuple[float, float]]:
+    return {Address(r.node): (float(r.loss_before), float(r.loss_after)) for r in replies.replies}
 
 
-def _place(campaign: Campaign, facts: RoundFacts) -> dict[str, object]:
+def _place(campaign: Campaign, facts: RoundFacts) -> dict[str, Any]:
     return {
         "chain_id": campaign.domain.chain_id,
         "ledger": campaign.domain.ledger,
@@ -244,5 +249,19 @@ def _place(campaign: Campaign, facts: RoundFacts) -> dict[str, object]:
         "round": facts.round,
         "terms": campaign.terms,
         "base_digest": campaign.base_digest,
+        "basis_digest": campaign.basis_digest,
+        "circuit_id": campaign.circuit,
+        "slice_digest": slice_digest(campaign.shape),
+        "enrolments": campaign.enrolments,
         "base_model_digest": facts.base_model_digest,
+        "base_weights": facts.base.values,
+        "base_commitment": facts.base.commitment,
+    }
+
+
+def _result(campaign: Campaign, in_force: CommittedWeights) -> dict[str, Any]:
+    digest = in_force.digest
+    return {
+        "v_digest": digest,
+        "model_digest": model_digest(campaign.base_digest, campaign.basis_digest, digest),
     }

@@ -1,4 +1,4 @@
-"""A round with every kind of cheat in it: the honest nodes are averaged, each cheat is refused with its reason."""
+"""A round with every kind of cheat in it: honest nodes are averaged, each cheat is refused with its reason."""
 
 from __future__ import annotations
 

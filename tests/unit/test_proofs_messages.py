@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
+
 from zk0_proofs.errors import WireError
 from zk0_proofs.messages import (
     DOCUMENT_LIMIT_BYTES,
@@ -101,5 +102,3 @@ def test_arrays_over_the_limit_are_refused_before_they_are_parsed() -> None:
     content = pack_arrays({"w": np.zeros(1000, np.float32)})
     with pytest.raises(WireError, match="expected at most 100"):
         unpack_arrays(content, limit_bytes=100)
-
-

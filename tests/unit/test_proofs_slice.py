@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from zk0_proofs.fixedpoint import ROW_MAX, ROW_MIN, WEIGHT_LIMIT, WEIGHT_SCALE
 from zk0_proofs.readout import Rows, improvement, loss
 from zk0_proofs.slice import mean_loss, run_slice, slice_bytes, slice_digest
@@ -11,9 +12,7 @@ from zk0_proofs.slice import mean_loss, run_slice, slice_bytes, slice_digest
 
 def _rows(seed: int) -> Rows:
     rng = np.random.default_rng(seed)
-    return Rows(
-        rng.integers(ROW_MIN, ROW_MAX + 1, (256, 32)), rng.integers(ROW_MIN, ROW_MAX + 1, (256, 6))
-    )
+    return Rows(rng.integers(ROW_MIN, ROW_MAX + 1, (256, 32)), rng.integers(ROW_MIN, ROW_MAX + 1, (256, 6)))
 
 
 @pytest.mark.parametrize("bound", [1, 2**15, WEIGHT_LIMIT])
