@@ -8,13 +8,12 @@ import numpy as np
 from eth_utils.address import is_checksum_address
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from .field import MODULUS
 from .fixedpoint import WEIGHT_LIMIT
 from .types import Address, Digest, Integers, Point
 
 INT256_LIMIT = 2**255
 UINT64_LIMIT = 2**64
-_FIELD = 21888242871839275222246405745257275088548364400416034343698204186575808495617
-"""Order of the scalar field of BN254."""
 
 
 class Document(BaseModel):
@@ -81,7 +80,7 @@ Uint64 = Annotated[int, _integer(0, UINT64_LIMIT - 1)]
 Examples = Annotated[int, _integer(1, UINT64_LIMIT - 1)]
 """A claimed number of training examples: at least one, or a mean would divide by zero."""
 Int256 = Annotated[int, _integer(-INT256_LIMIT, INT256_LIMIT - 1)]
-FieldElement = Annotated[int, _integer(0, _FIELD - 1)]
+FieldElement = Annotated[int, _integer(0, MODULUS - 1)]
 Weights = Annotated[
     Integers,
     BeforeValidator(_weights),
