@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from zk0_proofs.errors import ConfigError
 
 from .cli_options import EMPTY, note, open_index, print_documents, print_tables
-
-if TYPE_CHECKING:
-    from .index import Index
 
 CampaignOption = Annotated[
     str | None, typer.Option("--campaign", help="Only this campaign: its number or the start of its id.")
@@ -41,10 +38,11 @@ def list_entries(
       zk0-ledger list --campaign 1 --round 2
       zk0-ledger list --node 0x70997970 --csv
     """  # noqa: D301 (\b keeps the lines apart)
+    from .selection import find_entries
     from .views import campaign_documents, entry_table
 
     with open_index(context) as opened:
-        documents = [] if opened is None else _entries(opened[1], campaign, round_number, node)
+        documents = [] if opened is None else find_entries(opened[1], campaign, round_number, node)
         known = [] if opened is None else campaign_documents(opened[1])
     if print_documents(documents, as_json=as_json, as_csv=as_csv):
         return
@@ -81,13 +79,14 @@ def show(
       zk0-ledger show 0x3f9c21aa --json
     """  # noqa: D301 (\b keeps the lines apart)
     from .detail import entry_detail
+    from .selection import find_entries
     from .views import record_table, to_json
 
     with open_index(context) as opened:
         if opened is None:
             raise ConfigError(EMPTY)
         ledger, index = opened
-        rows = _entries(index, None, None, None)
+        rows = find_entries(index, None, None, None)
         found = [row for row in rows if _is_meant(row, entry)]
         if len(found) != 1:
             raise ConfigError(
@@ -159,49 +158,13 @@ def export(
     """  # noqa: D301 (\b keeps the lines apart)
     from zk0_proofs.files import write_atomic
 
+    from .selection import find_entries
     from .views import to_csv, to_json
 
     formats = {".json": lambda rows: to_json(rows) + "\n", ".csv": to_csv}
     if path.suffix not in formats:
         raise ConfigError(f"{path} ends in {path.suffix or 'nothing'!r}; expected .json or .csv")
     with open_index(context) as opened:
-        documents = [] if opened is None else _entries(opened[1], campaign, round_number, node)
+        documents = [] if opened is None else find_entries(opened[1], campaign, round_number, node)
     write_atomic(path, formats[path.suffix](documents).encode())
     note(f"{len(documents)} contributions written to {path}")
-
-
-def _entries(
-    index: Index, campaign: str | None, round_number: int | None, node: str | None
-) -> list[dict[str, Any]]:
-    """Return the documents of all contributions that match; numbers count the whole ledger."""
-    from .views import entry_document
-
-    wanted = None if campaign is None else find_campaign(index, campaign)
-    documents = [entry_document(number, entry) for number, entry in enumerate(index.entries(), start=1)]
-    return [
-        row
-        for row in documents
-        if (wanted is None or row["campaign"] == wanted)
-        and (round_number is None or row["round"] == round_number)
-        and (node is None or row["node"].lower().startswith(node.lower()))
-    ]
-
-
-def find_campaign(index: Index, text: str) -> str:
-    """Return the id of the campaign that `text` names.
-
-    Raises:
-        ConfigError: none or several match.
-    """
-    opened = [event.arguments for event in index.events("CampaignOpened")]
-    found = [
-        fields["campaign"]
-        for fields in opened
-        if text == str(fields["index"]) or (len(text) > 2 and fields["campaign"].startswith(text.lower()))
-    ]
-    if len(found) != 1:
-        raise ConfigError(
-            f"{len(found)} of {len(opened)} campaigns match {text!r}, expected one; "
-            "see `zk0-ledger campaigns`"
-        )
-    return str(found[0])

@@ -13,7 +13,7 @@ import typer
 from zk0_proofs.errors import ConfigError
 
 from .cli_options import EMPTY, note, open_index, print_tables
-from .cli_read import JsonOption, RoundOption, find_campaign
+from .cli_read import JsonOption, RoundOption
 
 if TYPE_CHECKING:
     from .audit_circuit import Progress
@@ -72,6 +72,8 @@ def verify(
 
 
 def _rounds(index: Index, campaign: str | None, round_number: int | None) -> list[RoundEntry]:
+    from .selection import find_campaign
+
     wanted = None if campaign is None else find_campaign(index, campaign)
     settled = index.rounds()
     found = [
