@@ -1,0 +1,210 @@
+"""An unproven round, one thing of it changed and recorded as if by an aggregator that lies well."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.audit_parties import as_recorded, failures, paper_chain
+from tests.ledger_parties import BASE, node_keys
+from zk0_ledger.audit_chain import ChainRound
+from zk0_ledger.audit_expert import ExpertAudit
+from zk0_ledger.audit_report import CheckOutcome, run_check
+from zk0_proofs.digest import (
+    arrays_digest,
+    campaign_id,
+    canonical_json,
+    merkle_root,
+    model_digest,
+    update_leaf,
+    zero_v_digest,
+)
+from zk0_proofs.messages import pack_arrays
+from zk0_proofs.rules.averaging import average_arrays
+from zk0_proofs.rules.manifest import (
+    ContributionRecord,
+    ExpertManifest,
+    ExpertUpdateRecord,
+    Refusal,
+    manifest_bytes,
+    parse_manifest,
+)
+from zk0_proofs.rules.terms import CampaignTerms
+from zk0_proofs.signatures import sign
+from zk0_proofs.types import ZERO_DIGEST, Address, Contribution, Evidence, LedgerDomain, Reason, Update
+
+DOMAIN = LedgerDomain(chain_id=31337, ledger=Address("0x5FbDB2315678afecb367f032d93F642f64180aa3"))
+TERMS = CampaignTerms(kind="whole-expert", used_columns=0, local_steps=3, weight_cap=250)
+CAMPAIGN = campaign_id(DOMAIN, 1, BASE, ZERO_DIGEST, ZERO_DIGEST, TERMS.digest)
+IN_FORCE = model_digest(BASE, ZERO_DIGEST, zero_v_digest())
+KEYS = sorted(node_keys(3), key=lambda key: str(key.address))
+ARRAYS = [
+    {
+        name: np.random.default_rng(n).normal(size=size).astype(np.float32)
+        for name, size in (("a", 5), ("b", 3))
+    }
+    for n in range(2)
+]
+
+
+def update_of(number: int) -> Update:
+    return Update(
+        campaign=CAMPAIGN,
+        round=1,
+        node=Address(KEYS[number].address),
+        base_model_digest=IN_FORCE,
+        v_digest=arrays_digest(ARRAYS[number]),
+    )
+
+
+def record_of(number: int) -> ExpertUpdateRecord:
+    update = update_of(number)
+    return ExpertUpdateRecord(
+        node=update.node,
+        arrays_digest=update.v_digest,
+        num_examples=200 + 100 * number,
+        loss_before="1.5",
+        loss_after="0.5",
+        signature=sign(KEYS[number], DOMAIN, update),
+    )
+
+
+def contribution_of(record: ExpertUpdateRecord) -> ContributionRecord:
+    contribution = Contribution(
+        campaign=CAMPAIGN,
+        round=1,
+        node=Address(record.node),
+        v_digest=record.arrays_digest,
+        data_root=ZERO_DIGEST,
+        shard_leaf=ZERO_DIGEST,
+        improvement=0,
+        proof_digest=ZERO_DIGEST,
+        reviews_digest=ZERO_DIGEST,
+        evidence=Evidence.UNPROVEN,
+        reason=Reason.ADMITTED,
+        num_examples=record.num_examples,
+        weight=min(record.num_examples, TERMS.weight_cap),
+    )
+    return ContributionRecord.of(contribution)
+
+
+def make_manifest() -> ExpertManifest:
+    records = [record_of(0), record_of(1)]
+    v_digest = arrays_digest(average_arrays(ARRAYS, [200, 250]))
+    return ExpertManifest(
+        chain_id=DOMAIN.chain_id,
+        ledger=DOMAIN.ledger,
+        campaign=CAMPAIGN,
+        round=1,
+        terms=TERMS,
+        base_digest=BASE,
+        base_model_digest=IN_FORCE,
+        updates_root=merkle_root([update_leaf(update_of(0)), update_leaf(update_of(1))]),
+        contributions=tuple(contribution_of(record) for record in records),
+        refusals=(Refusal(node=KEYS[2].address, reason=int(Reason.NO_PROOF), message="no answer"),),
+        v_digest=v_digest,
+        model_digest=model_digest(BASE, ZERO_DIGEST, v_digest),
+        updates=tuple(reversed(records)),
+    )
+
+
+MANIFEST = make_manifest()
+DOCUMENT = json.loads(manifest_bytes(MANIFEST))
+CHAIN = paper_chain({}, MANIFEST, ZERO_DIGEST)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for arrays in ARRAYS:
+        (tmp_path / f"{arrays_digest(arrays).hex()}.safetensors").write_bytes(pack_arrays(arrays))
+    return tmp_path
+
+
+def audited(chain: ChainRound, manifest: ExpertManifest, folder: Path) -> list[CheckOutcome]:
+    return [run_check(name, check) for name, check in ExpertAudit(chain, manifest, [folder]).checks()]
+
+
+def test_an_honest_round_holds(folder: Path) -> None:
+    checks = audited(CHAIN, MANIFEST, folder)
+    assert failures(checks) == {}
+    assert all(check.held for check in checks)
+
+
+CHANGES: dict[str, tuple[Callable[[Any], None], str, str]] = {
+    "round": (lambda d: d.update(round=2), "place", "round is 2"),
+    "terms": (lambda d: d["terms"].update(seed=9), "rules", "configuration is"),
+    "kind_of_the_terms": (lambda d: d["terms"].update(kind="readout"), "rules", "kind of the terms"),
+    "base_model": (lambda d: d.update(base_model_digest="0x" + "77" * 32), "model before", "model of the"),
+    "arrays": (lambda d: d["updates"][0].update(arrays_digest="0x" + "77" * 32), "updates", "signed by"),
+    "signature": (
+        lambda d: d["updates"][0].update(signature=d["updates"][1]["signature"]), "updates", "signed by",
+    ),
+    "update_left_out": (lambda d: d["updates"].pop(), "updates", "updates root of the manifest"),
+    "update_twice": (lambda d: d["updates"].append(d["updates"][0]), "updates", "has 2 updates"),
+    "weight": (lambda d: d["contributions"][0].update(weight=10**6), "contributions", "weight of"),
+    "proven": (lambda d: d["contributions"][0].update(evidence=2), "contributions", "evidence of"),
+    "gain": (lambda d: d["contributions"][0].update(improvement=5), "contributions", "improvement of"),
+    "contribution_left_out": (lambda d: d["contributions"].pop(), "contributions", "has no contribution"),
+    "refusal_of_an_averaged_node": (
+        lambda d: d["refusals"][0].update(node=KEYS[0].address), "refusals", "its update was averaged",
+    ),
+    "reason_of_a_refusal": (lambda d: d["refusals"][0].update(reason=6), "refusals", "none of this step"),
+    "average": (lambda d: d.update(v_digest="0x" + "77" * 32), "average", "digest of the average"),
+    "model": (lambda d: d.update(model_digest="0x" + "77" * 32), "model after", "model of the manifest"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_one_change_is_caught_where_it_was_made(folder: Path, name: str) -> None:
+    change, check, words = CHANGES[name]
+    document = copy.deepcopy(DOCUMENT)
+    change(document)
+    lie = parse_manifest(canonical_json(document))
+    assert isinstance(lie, ExpertManifest)
+    assert words in failures(audited(as_recorded(CHAIN, lie), lie, folder))[check]
+
+
+def test_examples_that_weigh_otherwise_change_the_average(folder: Path) -> None:
+    """Examples are not signed: an aggregator that changes them has to change the average too."""
+    records = [record.model_copy(update={"num_examples": 100}) for record in MANIFEST.updates]
+    contributions = tuple(contribution_of(record) for record in reversed(records))
+    lie = MANIFEST.model_copy(update={"updates": tuple(records), "contributions": contributions})
+    assert set(failures(audited(as_recorded(CHAIN, lie), lie, folder))) == {"average"}
+
+
+def test_a_node_that_was_never_admitted_is_named(folder: Path) -> None:
+    chain = replace(CHAIN, admitted_nodes=frozenset({Address(KEYS[0].address)}))
+    found = failures(audited(chain, MANIFEST, folder))
+    assert f"{KEYS[1].address} was not admitted by the registrar" in found["updates"]
+
+
+def test_missing_or_wrong_arrays_are_no_failure_of_the_round(folder: Path) -> None:
+    path = folder / f"{arrays_digest(ARRAYS[1]).hex()}.safetensors"
+    path.write_bytes(pack_arrays(ARRAYS[0]))
+    (wrong,) = (check for check in audited(CHAIN, MANIFEST, folder) if check.name == "average")
+    path.write_bytes(b"no safetensors")
+    (damaged,) = (check for check in audited(CHAIN, MANIFEST, folder) if check.name == "average")
+    path.unlink()
+    (missing,) = (check for check in audited(CHAIN, MANIFEST, folder) if check.name == "average")
+    assert [wrong.held, damaged.held, missing.held] == [None, None, None]
+    assert "does not hold the arrays of its name" in wrong.detail
+    assert "cannot be read" in damaged.detail
+    assert missing.detail.startswith(f"not checked: arrays 0x{path.stem} not found")
+
+
+def test_a_round_without_updates_keeps_the_base(tmp_path: Path) -> None:
+    empty = {"updates": (), "contributions": (), "updates_root": ZERO_DIGEST, "v_digest": zero_v_digest()}
+    manifest = MANIFEST.model_copy(update={**empty, "model_digest": IN_FORCE})
+    chain = paper_chain({}, manifest, ZERO_DIGEST)
+    checks = audited(chain, manifest, tmp_path)
+    assert failures(checks) == {}
+    assert [check.detail for check in checks if check.name == "average"] == [
+        "nobody took part, the base stays"
+    ]
