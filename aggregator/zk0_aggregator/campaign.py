@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 
-import numpy as np
-
-from zk0_node.basis import Basis, build_basis
+from zk0_node.basis import Basis, build_basis, require_proposal
 from zk0_node.features import FeatureStatistics
 from zk0_proofs.digest import canonical_json
-from zk0_proofs.errors import ConfigError, LedgerError, ProofRejected
+from zk0_proofs.errors import LedgerError, ProofRejected, TransactionReverted, WireError
 from zk0_proofs.files import write_atomic
 from zk0_proofs.messages import (
     EnrolReply,
@@ -28,9 +27,11 @@ from zk0_proofs.signatures import Registration
 from zk0_proofs.signatures import verify as verify_signature
 from zk0_proofs.types import Address, Digest
 
-from .exchange import Exchange, Request
+from .exchange import Answers, Exchange, Request
 from .network import Campaign, Ledger, Network
 from .progress import Display
+
+logger = logging.getLogger(__name__)
 
 _REGISTRATION_S = 3600
 
@@ -45,41 +46,68 @@ class Base:
     statistics: FeatureStatistics
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """The admitted nodes of a run (C0)."""
+
+    addresses: dict[int, Address]
+    """By Flower's id of the connection."""
+    sample_roots: dict[Address, Digest]
+    """What each held out before it could know the campaign's base."""
+
+
 def identify_members(
     exchange: Exchange, ledger: Ledger, display: Display, count: int, base_digest: Digest
-) -> dict[int, Address]:
-    """Return the connected nodes by Flower's id, admitted on the ledger (C0).
+) -> Members:
+    """Return the connected nodes, admitted on the ledger; a node that does not fit is left out (C0).
 
     Raises:
         LedgerError: no node answered well.
     """
+    deadline = int(time.time()) + _REGISTRATION_S
+    request = Request(IdentifyRequest(deadline=deadline))
     with display.phase("find the nodes", count) as bar:
-        deadline = int(time.time()) + _REGISTRATION_S
-        request = Request(IdentifyRequest(deadline=deadline))
-        answers = exchange.ask(
-            "query.identify",
-            dict.fromkeys(exchange.connected(count), request),
-            IdentifyReply,
-            bar.tick,
-        )
-        members: dict[int, Address] = {}
+        asked = dict.fromkeys(exchange.connected(count), request)
+        answers = exchange.ask("query.identify", asked, IdentifyReply, bar.tick)
+        members = Members(addresses={}, sample_roots={})
         registrations = {}
         for node, answer in answers.received.items():
-            reply = answer.document
-            address = Address(reply.node)
-            if reply.base_digest != base_digest:
-                raise ConfigError(
-                    f"node {address} has base policy 0x{reply.base_digest.hex()[:16]}…, expected "
-                    f"0x{base_digest.hex()[:16]}…; give it the same folder or Hub revision"
-                )
+            reply, address = answer.document, Address(answer.document.node)
             registration = Registration(node=address, nonce=reply.nonce, deadline=deadline)
-            verify_signature(ledger.domain, registration, reply.registration)
-            members[node] = address
+            try:
+                _require_member(ledger, members, reply, registration, base_digest)
+            except ProofRejected as rejected:
+                logger.warning("node %s left out: %s", address, rejected)
+                continue
+            members.addresses[node] = address
+            members.sample_roots[address] = reply.sample_root
             registrations[address] = (registration, reply.registration)
-        if not members:
-            raise LedgerError("no node answered; see the logs of the nodes, or start more of them")
+        if not members.addresses:
+            raise LedgerError(f"no node can take part: {_reasons(answers) or 'see the log'}")
         ledger.admit(registrations)
     return members
+
+
+def _require_member(
+    ledger: Ledger,
+    members: Members,
+    reply: IdentifyReply,
+    registration: Registration,
+    base_digest: Digest,
+) -> None:
+    if registration.node in members.sample_roots:
+        raise ProofRejected(0, "another connection answers for the same address")
+    if reply.base_digest != base_digest:
+        raise ProofRejected(
+            1,
+            f"it has base policy 0x{reply.base_digest.hex()[:16]}…, expected 0x{base_digest.hex()[:16]}…; "
+            "give it the same folder or Hub revision",
+        )
+    verify_signature(ledger.domain, registration, reply.registration)
+
+
+def _reasons(answers: Answers[IdentifyReply]) -> str:
+    return "; ".join(sorted({failure.message for failure in answers.failures.values()}))[:1000]
 
 
 def open_readout_campaign(
@@ -89,13 +117,12 @@ def open_readout_campaign(
     basis = _propose(network, label, base)
     terms = terms.model_copy(update={"used_columns": basis.width + 1})
     campaign = network.ledger.open_campaign(base.digest, basis.digest, circuit, terms)
+    request = EnrolRequest(campaign=campaign, base_digest=base.digest, terms=terms)
     enrolments = network.journal.documents(
-        f"{label}/C3-enrolments",
-        EnrolmentRecord,
-        lambda: _enrol(network, EnrolRequest(campaign=campaign, base_digest=base.digest, terms=terms), basis),
+        f"{label}/C3-enrolments", EnrolmentRecord, lambda: _enrol(network, request, basis)
     )
-    for record in enrolments:
-        network.ledger.enrol(record.enrolment(campaign), record.signature)
+    if not enrolments:
+        raise LedgerError("no node enrolled; see the logs of the nodes")
     opened = Campaign(
         id=campaign,
         label=label,
@@ -151,18 +178,25 @@ def _collect_proposals(network: Network, base: Base, drawn: set[str]) -> FloatAr
     asked = dict.fromkeys(network.members, request)
     with network.display.phase("propose a basis", len(asked)) as bar:
         answers = network.exchange.ask("train.propose", asked, ProposeReply, bar.tick)
-    width = base.statistics.mean.size
     proposals: FloatArrays = {}
     for node, answer in answers.received.items():
-        member, arrays_ = network.members[node], answer.arrays or {}
-        proposal = arrays_.get("proposal")
-        if member in drawn and proposal is not None and proposal.ndim == 2 and proposal.shape[0] == width:
-            proposals[member] = np.ascontiguousarray(proposal)
+        member, proposal = network.members[node], (answer.arrays or {}).get("proposal")
+        if member not in drawn:
+            continue
+        try:
+            if proposal is None:
+                raise WireError("the reply holds no array named proposal")
+            require_proposal(proposal, base.statistics.mean.size)
+        except WireError as error:
+            logger.warning("proposal of %s left out: %s", member, error)
+        else:
+            proposals[member] = proposal
     return proposals
 
 
 def _enrol(network: Network, request: EnrolRequest, basis: Basis) -> list[EnrolmentRecord]:
-    asked = {node: Request(request, basis.to_arrays()) for node in network.members}
+    """C3: relay what the nodes signed; one that cannot be enrolled takes no part in this campaign."""
+    asked = dict.fromkeys(network.members, Request(request, basis.to_arrays()))
     with network.display.phase("commit to held-out rows", len(asked)) as bar:
         answers = network.exchange.ask("train.enrol", asked, EnrolReply, bar.tick)
     records = []
@@ -171,11 +205,13 @@ def _enrol(network: Network, request: EnrolRequest, basis: Basis) -> list[Enrolm
         try:
             enrolment = record.enrolment(request.campaign)
             if enrolment.node != network.members[node]:
-                raise ProofRejected(0, "the enrolment names another node")
+                raise ProofRejected(0, f"the enrolment names {enrolment.node}")
+            if enrolment.sample_root != network.sample_roots[enrolment.node]:
+                raise ProofRejected(2, "the held-out samples are not those it named before the campaign")
             verify_signature(network.ledger.domain, enrolment, record.signature)
-        except ProofRejected:
-            continue
-        records.append(record)
-    if not records:
-        raise LedgerError("no node enrolled; see the logs of the nodes")
+            network.ledger.enrol(enrolment, record.signature)
+        except (ProofRejected, TransactionReverted) as error:
+            logger.warning("node %s is not enrolled: %s", network.members[node], error)
+        else:
+            records.append(record)
     return sorted(records, key=lambda record: record.node)

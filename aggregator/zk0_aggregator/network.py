@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -75,6 +75,8 @@ class Network:
     outputs: Path
     members: Mapping[int, Address]
     """Flower's id of each connected node and the address it answers for."""
+    sample_roots: Mapping[Address, Digest] = field(default_factory=dict)
+    """What each node held out before it could know the campaign's base (C0)."""
 
     def node_of(self, address: Address) -> int | None:
         """Return the Flower id under which `address` is connected."""

@@ -206,7 +206,8 @@ def _run_network(
             journal=Journal(run.folder / "state"),
             display=display,
             outputs=run.folder,
-            members=members,
+            members=members.addresses,
+            sample_roots=members.sample_roots,
         )
         reports.append(run_campaigns(network, plan, circuit))
 
