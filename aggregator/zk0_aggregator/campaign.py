@@ -199,9 +199,9 @@ def _enrol(network: Network, request: EnrolRequest, basis: Basis) -> list[Enrolm
     asked = dict.fromkeys(network.members, Request(request, basis.to_arrays()))
     with network.display.phase("commit to held-out rows", len(asked)) as bar:
         answers = network.exchange.ask("train.enrol", asked, EnrolReply, bar.tick)
-    records = []
+    records: list[EnrolmentRecord] = []
     for node, answer in answers.received.items():
-        record = EnrolmentRecord(**answer.document.model_dump())
+        record = answer.document
         try:
             enrolment = record.enrolment(request.campaign)
             if enrolment.node != network.members[node]:

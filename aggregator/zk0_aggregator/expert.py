@@ -14,11 +14,12 @@ from zk0_proofs.encoding import Document
 from zk0_proofs.errors import ProofRejected, WireError
 from zk0_proofs.files import write_atomic
 from zk0_proofs.messages import ExpertReply, ExpertRequest, FloatArrays, pack_arrays, unpack_arrays
+from zk0_proofs.rules.admission import unproven_contribution
 from zk0_proofs.rules.averaging import average_arrays, weight_of
 from zk0_proofs.rules.manifest import ContributionRecord, ExpertManifest, ExpertUpdateRecord, Refusal
 from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.signatures import verify as verify_signature
-from zk0_proofs.types import ZERO_DIGEST, Address, Contribution, Digest, Evidence, Reason, Update
+from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Reason, Update
 
 from .exchange import Answer, Failure, Request
 from .network import Network, SettledRound
@@ -148,23 +149,8 @@ def _average(
 
 
 def _contribution(request: ExpertRequest, record: ExpertUpdateRecord) -> ContributionRecord:
-    return ContributionRecord.of(
-        Contribution(
-            campaign=request.campaign,
-            round=request.round,
-            node=Address(record.node),
-            v_digest=record.arrays_digest,
-            data_root=ZERO_DIGEST,
-            shard_leaf=ZERO_DIGEST,
-            improvement=0,
-            proof_digest=ZERO_DIGEST,
-            reviews_digest=ZERO_DIGEST,
-            evidence=Evidence.UNPROVEN,
-            reason=Reason.ADMITTED,
-            num_examples=record.num_examples,
-            weight=weight_of(record.num_examples, request.terms.weight_cap),
-        )
-    )
+    contribution = unproven_contribution(request.campaign, request.round, record, request.terms)
+    return ContributionRecord.of(contribution)
 
 
 def _publish(network: Network, arrays: FloatArrays) -> None:

@@ -132,7 +132,7 @@ def _collect_updates(network: Network, facts: RoundFacts) -> _Updates:
     records, refusals = [], []
     for node, answer in answers.received.items():
         member = network.members[node]
-        record = UpdateRecord(**answer.document.model_dump())
+        record = answer.document
         try:
             if record.node != member:
                 raise ProofRejected(0, f"the update names {record.node}, expected {member}")

@@ -14,11 +14,12 @@ from zk0_proofs.digest import arrays_digest, merkle_root, update_leaf, zero_v_di
 from zk0_proofs.errors import ProofRejected, StateError, WireError
 from zk0_proofs.files import read_limited
 from zk0_proofs.messages import ARRAYS_LIMIT_BYTES, FloatArrays, unpack_arrays
+from zk0_proofs.rules.admission import unproven_contribution
 from zk0_proofs.rules.averaging import average_arrays, weight_of
 from zk0_proofs.rules.manifest import ContributionRecord, ExpertManifest, ExpertUpdateRecord
 from zk0_proofs.signatures import verify as verify_signature
 from zk0_proofs.statement import Claim
-from zk0_proofs.types import ZERO_DIGEST, Address, Contribution, Digest, Evidence, Reason, Update
+from zk0_proofs.types import Address, Contribution, Digest, Evidence, Update
 from zk0_proofs.verifier import Outcome
 
 from .audit_chain import ChainRound
@@ -139,21 +140,8 @@ class ExpertAudit:
         return weight_of(record.num_examples, self._manifest.terms.weight_cap)
 
     def _contribution(self, record: ExpertUpdateRecord) -> Contribution:
-        return Contribution(
-            campaign=self._chain.campaign_id,
-            round=self._chain.number,
-            node=Address(record.node),
-            v_digest=record.arrays_digest,
-            data_root=ZERO_DIGEST,
-            shard_leaf=ZERO_DIGEST,
-            improvement=0,
-            proof_digest=ZERO_DIGEST,
-            reviews_digest=ZERO_DIGEST,
-            evidence=Evidence.UNPROVEN,
-            reason=Reason.ADMITTED,
-            num_examples=record.num_examples,
-            weight=self._weight(record),
-        )
+        chain, terms = self._chain, self._manifest.terms
+        return unproven_contribution(chain.campaign_id, chain.number, record, terms)
 
     def _published(self, digest: Digest) -> FloatArrays:
         """Return the arrays of `digest`.

@@ -21,16 +21,14 @@ from .encoding import (
     ChecksumAddress,
     Document,
     Examples,
-    FieldElement,
     HexDigest,
-    HexPoint,
-    HexProof,
     HexSignature,
     LossText,
     Uint64,
     Weights,
 )
 from .errors import WireError
+from .rules.manifest import EnrolmentRecord, ProofRecord, UpdateRecord
 from .rules.terms import CampaignTerms
 
 DOCUMENT_LIMIT_BYTES = 256 * 1024
@@ -103,14 +101,8 @@ class EnrolRequest(Document):
     terms: CampaignTerms
 
 
-class EnrolReply(Document):
+class EnrolReply(EnrolmentRecord):
     """C3: the node's data root, signed."""
-
-    node: ChecksumAddress
-    data_root: HexDigest
-    sample_root: HexDigest
-    num_examples: Examples
-    signature: HexSignature
 
 
 class UpdateRequest(Document):
@@ -122,13 +114,8 @@ class UpdateRequest(Document):
     weights: Weights
 
 
-class UpdateReply(Document):
+class UpdateReply(UpdateRecord):
     """R2: the node's whole V, its commitment and its signature."""
-
-    node: ChecksumAddress
-    weights: Weights
-    commitment: HexPoint
-    signature: HexSignature
 
 
 class ChallengeRequest(Document):
@@ -147,16 +134,9 @@ class AverageRequest(Document):
     weights: Weights
 
 
-class ProofReply(Document):
-    """R5, R7: one proof, the shard it is about, and the node's signature over both."""
+class ProofReply(ProofRecord):
+    """R5, R7: what is published of a proof, and what the node says beside it."""
 
-    node: ChecksumAddress
-    shard_index: Annotated[int, Field(ge=0, lt=8)]
-    shard_commitment: HexPoint
-    shard_path: Annotated[tuple[HexDigest, ...], Field(min_length=3, max_length=3)]
-    proof: HexProof
-    instances: tuple[FieldElement, FieldElement, FieldElement]
-    signature: HexSignature
     loss_before: LossText
     """Held-out loss of the model in force over all the node's shards: its word, not proven."""
     loss_after: LossText

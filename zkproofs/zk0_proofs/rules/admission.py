@@ -38,7 +38,7 @@ from ..types import (
 )
 from .averaging import average_weights, lower_median, weight_of
 from .challenge import draw_shard
-from .manifest import ContributionRecord, ProofRecord, Refusal, UpdateRecord
+from .manifest import ContributionRecord, ExpertUpdateRecord, ProofRecord, Refusal, UpdateRecord
 from .terms import CampaignTerms
 
 Commit = Callable[[Integers], Point]
@@ -254,6 +254,27 @@ def refused_before_draw(facts: RoundFacts, node: Address, reason: Reason) -> Con
         reason=reason,
         num_examples=enrolment.num_examples,
         weight=0,
+    )
+
+
+def unproven_contribution(
+    campaign: Digest, round_number: int, update: ExpertUpdateRecord, terms: CampaignTerms
+) -> Contribution:
+    """Return the record of a whole-expert update: averaged on the node's word alone."""
+    return Contribution(
+        campaign=campaign,
+        round=round_number,
+        node=Address(update.node),
+        v_digest=update.arrays_digest,
+        data_root=ZERO_DIGEST,
+        shard_leaf=ZERO_DIGEST,
+        improvement=0,
+        proof_digest=ZERO_DIGEST,
+        reviews_digest=ZERO_DIGEST,
+        evidence=Evidence.UNPROVEN,
+        reason=Reason.ADMITTED,
+        num_examples=update.num_examples,
+        weight=weight_of(update.num_examples, terms.weight_cap),
     )
 
 
