@@ -23,6 +23,7 @@ from zk0_proofs.types import Address, Contribution, Digest, Evidence, Reason
 logger = logging.getLogger(__name__)
 
 _VERSION = 1
+_NOT_READ = ("not read yet", 0)
 _CONTRIBUTION_FIELDS = tuple(field.name for field in fields(Contribution))
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -89,6 +90,15 @@ class RoundEntry:
     block: int
     problem: str
     """Why the contributions are not listed; empty if they are."""
+    action_dim: int | None = None
+    """Real action dims, as the manifest's terms say; None without a manifest."""
+
+    @property
+    def improvement(self) -> float | None:
+        """Return the round's progress as a difference of mean squared errors, None without a manifest."""
+        if self.action_dim is None:
+            return None
+        return improvement_to_float(int(self.result["improvement"]), READOUT_SHAPE.rows, self.action_dim)
 
 
 class Index:
@@ -202,23 +212,10 @@ class Index:
 
     def rounds(self, campaign: Digest | None = None) -> list[RoundEntry]:
         """Return the settled rounds in the order of the chain."""
-        problems = {
-            (name, number): problem
-            for name, number, problem in self._database.execute(
-                "SELECT campaign, round, problem FROM manifests"
-            )
-        }
+        query = "SELECT campaign, round, problem, action_dim FROM manifests"
+        read = {(name, number): found for name, number, *found in self._database.execute(query)}
         return [
-            RoundEntry(
-                campaign=_digest(event.arguments["campaign"]),
-                round=event.arguments["round"],
-                result=event.arguments["result"],
-                model_digest=_digest(event.arguments["modelDigest"]),
-                head=_digest(event.arguments["head"]),
-                transaction_hash=event.transaction_hash,
-                block=event.block,
-                problem=problems.get((event.arguments["campaign"], event.arguments["round"]), "not read yet"),
-            )
+            _round(event, *read.get((event.arguments["campaign"], event.arguments["round"]), _NOT_READ))
             for event in self.events("RoundCommitted", campaign=campaign)
         ]
 
@@ -279,6 +276,20 @@ class Index:
                 values.append(value)
         rows = self._database.execute(query + " ORDER BY c.block, e.log_index, c.position", values)
         return [_entry(row) for row in rows]
+
+
+def _round(event: Event, problem: str, action_dim: int) -> RoundEntry:
+    return RoundEntry(
+        campaign=_digest(event.arguments["campaign"]),
+        round=event.arguments["round"],
+        result=event.arguments["result"],
+        model_digest=_digest(event.arguments["modelDigest"]),
+        head=_digest(event.arguments["head"]),
+        transaction_hash=event.transaction_hash,
+        block=event.block,
+        problem=problem,
+        action_dim=None if problem else action_dim,
+    )
 
 
 def _entry(row: tuple[Any, ...]) -> LedgerEntry:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from zk0_proofs.digest import contribution_leaf
@@ -56,28 +57,23 @@ def outcome(reason: Reason) -> str:
 
 def entry_table(documents: Sequence[Mapping[str, Any]], campaigns: Mapping[str, int]) -> Table:
     """Return the contributions as a table; `campaigns` numbers their ids."""
-    table = Table(title="Contributions", title_justify="left")
-    for heading in ("#", "campaign", "round", "node", "evidence"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("improvement\n(integer)", justify="right")
-    table.add_column("threshold\n(integer)", justify="right")
-    table.add_column("weight", justify="right")
-    table.add_column("outcome", max_width=24)
+    table = Table(title="Contributions", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 1, 0))
+    table.add_column("#", no_wrap=True)
+    table.add_column("campaign\nround", no_wrap=True)
+    table.add_column("node\nevidence", no_wrap=True)
+    table.add_column("improvement\nas integer\nthreshold", justify="right", no_wrap=True)
+    table.add_column("outcome\nweight")
     table.add_column("proof\ntransaction", no_wrap=True)
     for row in documents:
         evidence = str(row["evidence"])
+        has_proof = int(row["proof_digest"], 16) != 0
         table.add_row(
             str(row["entry"]),
-            f"{campaigns.get(row['campaign'], '?')} {short(row['campaign'])}",
-            str(row["round"]),
-            short(row["node"]),
-            f"[{_EVIDENCE_STYLES[evidence]}]{evidence}[/]",
-            f"{row['improvement']:+.6f}\n{row['improvement_integer']}",
-            row["threshold_integer"] or "none",
-            str(row["weight"]),
-            f"[{'green' if row['admitted'] else 'red'}]{row['outcome']}[/]",
-            f"{'none' if not int(row['proof_digest'], 16) else short(row['proof_digest'])}\n"
-            f"{short(row['transaction'])}",
+            f"{campaigns.get(row['campaign'], '?')}\n{row['round']}",
+            f"{short(row['node'])}\n[{_EVIDENCE_STYLES[evidence]}]{evidence}[/]",
+            f"{row['improvement']:+.6f}\n{row['improvement_integer']}\n{row['threshold_integer'] or 'none'}",
+            f"[{'green' if row['admitted'] else 'red'}]{row['outcome']}[/]\n{row['weight']}",
+            f"{short(row['proof_digest']) if has_proof else 'none'}\n{short(row['transaction'])}",
         )
     return table
 
@@ -107,7 +103,8 @@ def campaign_documents(index: Index) -> list[dict[str, Any]]:
                 "rounds": len(rounds),
                 "admitted": sum(entry.result["admittedCount"] for entry in rounds),
                 "contributions": sum(entry.result["count"] for entry in rounds),
-                "improvements_integer": [str(entry.result["improvement"]) for entry in rounds],
+                "progress": [entry.improvement for entry in rounds],
+                "progress_integer": [str(entry.result["improvement"]) for entry in rounds],
                 "base_digest": fields["baseDigest"],
                 "basis_digest": fields["basisDigest"],
                 "config_digest": fields["configDigest"],
@@ -122,19 +119,28 @@ def campaign_documents(index: Index) -> list[dict[str, Any]]:
 
 def campaign_table(documents: Sequence[Mapping[str, Any]]) -> Table:
     """Return the campaigns as a table."""
-    table = Table(title="Campaigns", title_justify="left")
-    for heading in ("#", "campaign", "status", "circuit", "nodes", "rounds", "admitted", "model in force"):
+    table = Table(title="Campaigns", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in (
+        "#",
+        "campaign\nmodel in force",
+        "status\ncircuit",
+        "nodes",
+        "rounds",
+        "admitted",
+        "progress",
+    ):
         table.add_column(heading)
     for row in documents:
+        gains = ("?" if gain is None else f"{gain:+.6f}" for gain in row["progress"])
+        dev = " [red]DEV SRS[/]" if row["dev_srs"] else ""
         table.add_row(
             str(row["index"]),
-            short(row["campaign"]),
-            row["status"],
-            (row["circuit"] or "none: unproven") + (" [red]DEV SRS[/]" if row["dev_srs"] else ""),
+            f"{short(row['campaign'])}\n{short(row['model_digest'])}",
+            f"{row['status']}\n{row['circuit'] or 'unproven'}{dev}",
             str(row["nodes"]),
             str(row["rounds"]),
             f"{row['admitted']} of {row['contributions']}",
-            short(row["model_digest"]),
+            "\n".join(gains),
         )
     return table
 
@@ -171,21 +177,23 @@ def node_documents(index: Index) -> list[dict[str, Any]]:
 
 def node_table(documents: Sequence[Mapping[str, Any]]) -> Table:
     """Return the nodes as a table."""
-    table = Table(title="Nodes", title_justify="left")
-    for heading in ("node", "status", "campaigns", "contributions", "admitted", "proven", "weight"):
-        table.add_column(heading, no_wrap=True)
+    table = Table(title="Nodes", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("node", "status", "admitted", "proven", "weight"):
+        table.add_column(heading, no_wrap=heading in ("node", "admitted"))
     for row in documents:
-        table.add_row(*(str(value) for value in row.values()))
+        admitted = f"{row['admitted']} of {row['contributions']}"
+        table.add_row(row["node"], row["status"], admitted, str(row["proven"]), str(row["weight"]))
     return table
 
 
 def record_table(title: str, document: Mapping[str, Any]) -> Table:
     """Return one document as a table of two columns."""
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(title=title, title_justify="left", show_header=False, box=SIMPLE_HEAD)
     table.add_column("field", no_wrap=True, style="bold")
     table.add_column("value", overflow="fold")
     for name, value in document.items():
-        table.add_row(name.replace("_", " "), "none" if value is None else str(value))
+        shown = " ".join(map(str, value)) if isinstance(value, list) else value
+        table.add_row(name.replace("_", " "), "none" if shown is None else str(shown))
     return table
 
 
