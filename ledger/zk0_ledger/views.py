@@ -178,11 +178,11 @@ def node_documents(index: Index) -> list[dict[str, Any]]:
 def node_table(documents: Sequence[Mapping[str, Any]]) -> Table:
     """Return the nodes as a table."""
     table = Table(title="Nodes", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("node", "status", "admitted", "proven", "weight"):
-        table.add_column(heading, no_wrap=heading in ("node", "admitted"))
+    for heading in ("node\nstatus", "admitted", "proven", "weight"):
+        table.add_column(heading)
     for row in documents:
         admitted = f"{row['admitted']} of {row['contributions']}"
-        table.add_row(row["node"], row["status"], admitted, str(row["proven"]), str(row["weight"]))
+        table.add_row(f"{row['node']}\n{row['status']}", admitted, str(row["proven"]), str(row["weight"]))
     return table
 
 
