@@ -12,6 +12,7 @@ import os
 import resource
 import secrets
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -268,6 +269,8 @@ def _quiet_flower() -> None:
     flower.handlers.clear()
     flower.propagate = True
     flower.setLevel(logging.INFO)
+    # Ray advises its own users on a setting that says nothing to an operator.
+    warnings.filterwarnings("ignore", "Tip: In future versions of Ray", FutureWarning)
 
 
 def _prepare_nodes(options: Options, folder: Path, cache: Path, base: Path, ledger: OpenLedger) -> None:
