@@ -92,8 +92,14 @@ def feature_statistics(
     progress: Progress | None = None,
 ) -> FeatureStatistics:
     """Return statistics of the policy's features over one token of each of SAMPLE_ROWS draws of `indices`."""
+    return statistics_of(policy, Frames(policy, recording, indices), seed, progress)
+
+
+def statistics_of(
+    policy: FlowPolicy, frames: Frames, seed: int = 0, progress: Progress | None = None
+) -> FeatureStatistics:
+    """Return the same for frames that are already embedded."""
     rng = np.random.default_rng([seed, 11])
-    frames = Frames(policy, recording, indices)
     positions = _cycle(len(frames), SAMPLE_ROWS, rng)
     tokens = np.floor(rng.random(SAMPLE_ROWS) * frames.valid[positions]).astype(np.int64)
     draws = stratified_draws(policy, SAMPLE_ROWS, rng)

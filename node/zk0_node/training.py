@@ -17,7 +17,7 @@ from zk0_proofs.errors import ConfigError, DataError
 from zk0_proofs.files import write_atomic
 
 from .data import Recording, Split
-from .features import feature_statistics, flow_time, held_out_loss
+from .features import flow_time, held_out_loss, statistics_of
 from .frames import Frames
 from .policies.base import BASE_FILE, STATISTICS_FILE, Draws
 from .policies.smolvla import SmolVLA, load_policy
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 16
-BASE_STEPS = 500
+BASE_STEPS = 400
+"""Steps of the tiny base: enough to move, few enough to leave something to learn."""
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) steps."""
@@ -132,7 +133,7 @@ def train_base(
     after = held_out_loss(policy, held_out)
     logger.info("base: held-out loss %.4f -> %.4f in %.0f s", before.real, after.real, result.seconds)
     policy.save(folder)
-    feature_statistics(policy, recording, split.train, seed).save(folder / STATISTICS_FILE)
+    statistics_of(policy, frames, seed).save(folder / STATISTICS_FILE)
     recipe = {
         "policy": policy.name,
         "start": str(start) if start is not None else "tiny",
