@@ -64,8 +64,7 @@ class Settlement:
         """Open a campaign and return its id (C2)."""
         call = self._client.open_campaign(base, basis, circuit, terms.digest)
         receipt = self._send(f"campaign/{base.hex()}/{basis.hex()}", call)
-        index = self._client.campaign_count(block_identifier=receipt.block_number)
-        return self._client.campaign_at(index)
+        return self._client.opened_campaign(receipt)
 
     def enrol(self, enrolment: Enrolment, signature: bytes) -> None:
         """Relay a node's signed enrolment (C3)."""

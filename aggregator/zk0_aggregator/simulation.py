@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import resource
 import secrets
 import threading
@@ -30,7 +31,7 @@ from zk0_node.identity import create_keystore
 from zk0_proofs.artifacts import CircuitArtifacts, load_artifacts
 from zk0_proofs.commitments import commit_weights
 from zk0_proofs.digest import keccak
-from zk0_proofs.errors import StateError
+from zk0_proofs.errors import ConfigError, StateError
 from zk0_proofs.files import write_atomic
 from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.verifier import EzklVerifier
@@ -93,6 +94,20 @@ class Run:
         write_atomic(self.folder / "finished", b"")
 
 
+def data_source(text: str) -> str:
+    """Return a recording's folder as an absolute path, or its Hub id as it is.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    folder = Path(text)
+    if folder.is_dir():
+        return str(folder.resolve())
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", text):
+        return text
+    raise ConfigError(f"{text} is no folder and no Hub id such as lerobot/svla_so101_pickplace; check --data")
+
+
 def open_run(outputs: Path, options: Options) -> Run:
     """Return the last unfinished run with the same options, or a new one."""
     for marker in sorted(outputs.glob("*/run.json"), reverse=True):
@@ -113,6 +128,8 @@ def simulate(options: Options, outputs: Path, cache: Path, home: Path | None, co
     Raises:
         Zk0Error: what stopped it; running again goes on where it was.
     """
+    for source in (*options.data, options.public_data):
+        data_source(source)
     run = open_run(outputs, options)
     display = Display(console)
     _announce(console, options, run)
@@ -285,7 +302,7 @@ def _prepare_nodes(options: Options, folder: Path, cache: Path, base: Path, ledg
             key = None if options.seed is None else keccak(f"zk0 DEV node {index} {options.seed}".encode())
             create_keystore(keystore, password.read_text(), key=key, iterations=_KEYSTORE_ITERATIONS)
         settings = NodeSettings(
-            data=str(Path(options.data[index % len(options.data)]).resolve()),
+            data=data_source(options.data[index % len(options.data)]),
             policy=str(base),
             home=home.resolve(),
             cache=cache,

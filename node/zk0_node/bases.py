@@ -20,8 +20,8 @@ from .features import FeatureStatistics, feature_statistics
 from .policies.base import BASE_FILE, STATISTICS_FILE, base_digest
 
 PUBLIC_HELD_OUT_FRACTION = 0.15
-THREADS = 2
-"""Of torch, fixed so that equal inputs give an equal base on machines of a kind."""
+THREADS = 1
+"""Of torch: one gives equal bases for equal inputs on machines of a kind, and wastes no shared machine by waiting."""
 TINY_REQUIREMENTS = Requirements(cameras=("observation.images.front",), state_dim=6, action_dim=6)
 """What the tiny policy reads: one front camera and the six joints of an SO-101."""
 _WEIGHTS_FILE = "model.safetensors"
@@ -31,7 +31,10 @@ Progress = Callable[[int, int], None]
 
 def base_folder(cache: Path, public_data: str, steps: int) -> Path:
     """Return where the base trained on `public_data` for `steps` steps is kept."""
-    data = files_digest(Path(public_data), ("data", "meta", "videos"))
+    folder = Path(public_data)
+    data = (
+        files_digest(folder, ("data", "meta", "videos")) if folder.is_dir() else keccak(public_data.encode())
+    )
     return cache / "bases" / keccak(data + steps.to_bytes(8, "big")).hex()[:16]
 
 
