@@ -21,7 +21,7 @@ from .policies.base import BASE_FILE, STATISTICS_FILE, base_digest
 
 PUBLIC_HELD_OUT_FRACTION = 0.15
 THREADS = 1
-"""Of torch: one gives equal bases for equal inputs on machines of a kind, and wastes no shared machine by waiting."""
+"""Of torch: one gives equal bases for equal inputs, and on a shared machine none waits busily for another."""
 TINY_REQUIREMENTS = Requirements(cameras=("observation.images.front",), state_dim=6, action_dim=6)
 """What the tiny policy reads: one front camera and the six joints of an SO-101."""
 _WEIGHTS_FILE = "model.safetensors"
