@@ -177,12 +177,16 @@ def _collect_average_proofs(
 
 def _proofs(network: Network, action: str, asked: Mapping[int, Request], tick: Tick) -> _Proofs:
     answers = network.exchange.ask(action, asked, ProofReply, tick)
-    return _Proofs(
-        replies=tuple(answer.document for answer in answers.received.values()),
-        refusals=tuple(
-            _refusal(network.members[n], f.reason, f.message) for n, f in answers.failures.items()
-        ),
-    )
+    replies = []
+    refusals = [_refusal(network.members[n], f.reason, f.message) for n, f in answers.failures.items()]
+    for node, answer in answers.received.items():
+        member = network.members[node]
+        if answer.document.node == member:
+            replies.append(answer.document)
+        else:  # it may not answer for another, whose own answer would be lost
+            message = f"the proof is given in the name of {answer.document.node}"
+            refusals.append(_refusal(member, Reason.WRONG_SIGNATURE, message))
+    return _Proofs(replies=tuple(replies), refusals=tuple(refusals))
 
 
 def _admit(

@@ -1,6 +1,9 @@
-"""A round with every kind of cheat in it: honest nodes are averaged, each cheat is refused with its reason."""
+"""A round with every kind of cheat: honest nodes are averaged, each cheat is refused with its reason."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import pytest
 
@@ -9,9 +12,10 @@ from zk0_aggregator.strategy import RoundOutcome, run_round
 from zk0_node.behaviour import Behaviour
 from zk0_proofs.artifacts import CircuitArtifacts, load_artifacts
 from zk0_proofs.commitments import CommittedWeights, commit_weights
+from zk0_proofs.digest import canonical_json
 from zk0_proofs.readout import zero_weights
 from zk0_proofs.rules.manifest import manifest_bytes, parse_manifest
-from zk0_proofs.types import Evidence, Reason
+from zk0_proofs.types import Address, Evidence, Reason
 from zk0_proofs.verifier import EzklVerifier
 
 from ..simulators import SyntheticNetwork
@@ -101,3 +105,26 @@ def test_the_next_round_goes_on_without_a_node_that_died(
     reasons = {c.node: Reason(c.reason) for c in second.manifest.contributions}
     assert reasons[network.address(0)] in (Reason.ADMITTED, Reason.BELOW_MARGIN)
     assert reasons[network.address(1)] is Reason.NO_PROOF
+
+
+class InAnothersName(Behaviour):
+    """Answers the challenge in the name of another node."""
+
+    def __init__(self, victim: Address) -> None:
+        self._victim = victim
+
+    def choose_reply(self, action: str, document: bytes) -> bytes:
+        if not action.startswith("query."):
+            return document
+        return canonical_json(json.loads(document) | {"node": self._victim})
+
+
+def test_a_node_that_answers_for_another_harms_only_itself(
+    artifacts: CircuitArtifacts, start: CommittedWeights, tmp_path: Path
+) -> None:
+    verifier = EzklVerifier(artifacts)
+    network = SyntheticNetwork(tmp_path, [Behaviour(), Behaviour()], artifacts, verifier)
+    network.nodes[1].behaviour = InAnothersName(network.address(0))
+    outcome = run_round(network.network, network.campaign, 1, start)
+    reasons = {c.node: Reason(c.reason) for c in outcome.manifest.contributions}
+    assert reasons == {network.address(0): Reason.ADMITTED, network.address(1): Reason.NO_PROOF}
