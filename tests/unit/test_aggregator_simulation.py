@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from zk0_aggregator.cheats import CHEATS, behaviour_named
 from zk0_aggregator.simulation import Options, data_source, open_run
 from zk0_proofs.errors import ConfigError
