@@ -1,7 +1,8 @@
 """Writes a federated result as a LeRobot policy folder: the base, the campaign's basis and V.
 
 No torch is needed for writing. LeRobot loads the folder as policy type `zk0_readout`, for example with
-`lerobot-eval --policy.path=FOLDER --policy.discover_packages_path=zk0_node.policies`.
+`lerobot-eval --policy.path=FOLDER --env.discover_packages_path=zk0_node.policies ...` where zk0 is installed
+(LeRobot takes any option of that name, but would hand one of the policy on to the policy itself).
 """
 
 from __future__ import annotations
