@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -12,7 +11,7 @@ import typer
 from platformdirs import user_cache_path
 from rich.console import Console
 
-from zk0_proofs.errors import Zk0Error
+from zk0_proofs.program import run_program
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -109,22 +108,16 @@ def _shipped(name: str) -> str:
     return str(Path(__file__).resolve().parents[2] / "demonstrations" / name)
 
 
-def main() -> None:
-    """Run the program; our own errors become one line and an exit code."""
-    try:
-        app()
-    except Zk0Error as error:
-        if "--verbose" in sys.argv:
-            traceback.print_exc()
-        typer.echo(f"error: {error}", err=True)
-        _leave(error.exit_code)
-
-
 def _leave(code: int) -> NoReturn:
     """End at once: a thread that waits for nodes must not keep a stopped program alive."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def main() -> None:
+    """Run the program."""
+    run_program(app)
 
 
 if __name__ == "__main__":

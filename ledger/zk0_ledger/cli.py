@@ -6,14 +6,12 @@ Commands only parse and print; queries are in index.py, presentation in views.py
 from __future__ import annotations
 
 import logging
-import sys
-import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from zk0_proofs.errors import Zk0Error
+from zk0_proofs.program import run_program
 
 from . import cli_chain, cli_read, cli_verify
 from .cli_options import Options
@@ -60,14 +58,8 @@ def _options(
 
 
 def main() -> None:
-    """Run the program; our own errors become one line and an exit code."""
-    try:
-        app()
-    except Zk0Error as error:
-        if "--verbose" in sys.argv:
-            traceback.print_exc()
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+    """Run the program."""
+    run_program(app)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from zk0_proofs.errors import Zk0Error
+from zk0_proofs.program import run_program
 
 app = typer.Typer(
     name="zk0-node",
@@ -136,14 +134,8 @@ def _bar(name: str, total: int) -> Iterator[tuple[Progress, TaskID]]:
 
 
 def main() -> None:
-    """Run the program; our own errors become one line and an exit code."""
-    try:
-        app()
-    except Zk0Error as error:
-        if "--verbose" in sys.argv:
-            traceback.print_exc()
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+    """Run the program."""
+    run_program(app)
 
 
 if __name__ == "__main__":
