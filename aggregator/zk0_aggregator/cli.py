@@ -95,10 +95,11 @@ def simulate(
         _leave(130)
     print_report(console, report.nodes, report.rounds)
     print_phases(console, report.phases)
+    chain = home or (outputs / "latest" / "chain" if seed is not None else None)
+    ledger = f"zk0-ledger --home {chain}" if chain else "zk0-ledger"
     console.print(
-        "Next: [bold]zk0-ledger list[/bold] shows what is recorded, "
-        "[bold]zk0-ledger verify --all[/bold] recomputes it, "
-        f"{outputs}/latest holds policies, manifests and logs.",
+        f"Next: [bold]{ledger} list[/bold] shows what is recorded, [bold]{ledger} verify --all[/bold] "
+        f"recomputes it, {outputs}/latest holds policies, manifests and logs.",
         highlight=False,
     )
 

@@ -6,6 +6,7 @@ contract on a local Anvil chain. A run that was interrupted goes on where it was
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -44,7 +45,8 @@ from .settlement import Settlement
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
-    from .run import Report
+    from .network import Network
+    from .run import Plan, Report
 
 logger = logging.getLogger(__name__)
 
@@ -115,11 +117,26 @@ def open_run(outputs: Path, options: Options) -> Run:
         same = json.loads(marker.read_text()).get("options") == options.fingerprint
         if same and not (folder / "finished").exists():
             return Run(folder, True)
-    folder = outputs / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    # Without a random part, a run of a new chain could meet the outbox of an old one.
-    run_id = f"{folder.name}-{secrets.token_hex(4)}" if options.seed is None else f"seed-{options.seed}"
-    write_atomic(folder / "run.json", json.dumps({"id": run_id, "options": options.fingerprint}).encode())
+    folder = _new_folder(outputs)
+    # The random part keeps the outbox keys of two runs apart on one ledger.
+    marker_content = {"id": f"{folder.name}-{secrets.token_hex(4)}", "options": options.fingerprint}
+    write_atomic(folder / "run.json", json.dumps(marker_content).encode())
     return Run(folder, False)
+
+
+def _new_folder(outputs: Path) -> Path:
+    """Return a folder named by the present time that no other run has."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
+    for folder in (outputs / name for name in names):
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise StateError(f"cannot make {folder}: {error.strerror}; choose another --outputs") from error
+        return folder
+    raise AssertionError("unreachable: the names never end")
 
 
 def simulate(options: Options, outputs: Path, cache: Path, home: Path | None, console: Console) -> Report:
@@ -137,7 +154,9 @@ def simulate(options: Options, outputs: Path, cache: Path, home: Path | None, co
         with display.phase("proving and verification keys"):
             artifacts = load_artifacts(cache)
         base = _public_base(options, cache, display)
-        config = load_config(home=home, seed=options.seed)
+        # Equal digests need a chain that begins anew, so a seeded run has one of its own.
+        own_home = run.folder / "chain" if options.seed is not None else None
+        config = load_config(home=home or own_home, seed=options.seed)
         with open_ledger(config, deploy_if_missing=True) as ledger:
             report = _run_network(options, run, cache, artifacts, base, ledger, display)
     report.phases.extend(display.phases)
@@ -178,6 +197,22 @@ def _public_base(options: Options, cache: Path, display: Display) -> Path:
     return folder
 
 
+def _plan(options: Options, base: Path, cache: Path) -> Plan:
+    from .run import Plan
+
+    seed = options.seed or 0
+    return Plan(
+        rounds=options.rounds,
+        expert_terms=CampaignTerms(
+            kind="whole-expert", local_steps=options.local_steps, used_columns=0, seed=seed
+        ),
+        readout_terms=CampaignTerms(margin=options.margin, seed=seed),
+        base=base,
+        public_data=options.public_data,
+        cache=cache,
+    )
+
+
 def _run_network(
     options: Options,
     run: Run,
@@ -187,46 +222,18 @@ def _run_network(
     ledger: OpenLedger,
     display: Display,
 ) -> Report:
-    from .run import Plan, run_campaigns
-
+    """Start the nodes and serve them until the plan is done."""
     settlement = Settlement(ledger, run.id, run.folder)
     circuit = settlement.pin_circuit(artifacts)
     _prepare_nodes(options, run.folder / "nodes", cache, base, ledger)
-    verifier = EzklVerifier(artifacts)
+    plan = _plan(options, base, cache)
     stop = threading.Event()
-    plan = Plan(
-        rounds=options.rounds,
-        expert_terms=CampaignTerms(
-            kind="whole-expert", local_steps=options.local_steps, used_columns=0, seed=options.seed or 0
-        ),
-        readout_terms=CampaignTerms(margin=options.margin, seed=options.seed or 0),
-        base=base,
-        public_data=options.public_data,
-        cache=cache,
-    )
     reports: list[Report] = []
 
     def serve(grid: Grid) -> None:
-        from zk0_node.bases import PublicBase
+        from .run import run_campaigns
 
-        from .campaign import identify_members
-        from .exchange import Exchange
-        from .network import Network
-
-        exchange = Exchange(grid, options.step_timeout_s, stop)
-        digest = PublicBase(base).digest
-        members = identify_members(exchange, settlement, display, options.nodes, digest)
-        network = Network(
-            exchange=exchange,
-            ledger=settlement,
-            commit=lambda weights: commit_weights(artifacts, weights),
-            check=verifier.verify,
-            journal=Journal(run.folder / "state"),
-            display=display,
-            outputs=run.folder,
-            members=members.addresses,
-            sample_roots=members.sample_roots,
-        )
+        network = _network(options, run, artifacts, base, settlement, display, grid, stop)
         reports.append(run_campaigns(network, plan, circuit))
 
     try:
@@ -236,6 +243,39 @@ def _run_network(
     if not reports:
         raise StateError(f"the run ended without a result; see {run.folder / 'logs'} and run again to go on")
     return reports[0]
+
+
+def _network(
+    options: Options,
+    run: Run,
+    artifacts: CircuitArtifacts,
+    base: Path,
+    settlement: Settlement,
+    display: Display,
+    grid: Grid,
+    stop: threading.Event,
+) -> Network:
+    """Return the network once its nodes have introduced themselves (C0)."""
+    from zk0_node.bases import PublicBase
+
+    from .campaign import identify_members
+    from .exchange import Exchange
+    from .network import Network
+
+    exchange = Exchange(grid, options.step_timeout_s, stop)
+    digest = PublicBase(base).digest
+    members = identify_members(exchange, settlement, display, options.nodes, digest)
+    return Network(
+        exchange=exchange,
+        ledger=settlement,
+        commit=lambda weights: commit_weights(artifacts, weights),
+        check=EzklVerifier(artifacts).verify,
+        journal=Journal(run.folder / "state"),
+        display=display,
+        outputs=run.folder,
+        members=members.addresses,
+        sample_roots=members.sample_roots,
+    )
 
 
 def _run_engine(options: Options, folder: Path, serve: Callable[[Grid], None]) -> None:
@@ -248,9 +288,10 @@ def _run_engine(options: Options, folder: Path, serve: Callable[[Grid], None]) -
         RAY_DEDUP_LOGS="0",
         RAY_worker_niceness="0",
         RAY_USAGE_STATS_ENABLED="0",
-        HF_HUB_OFFLINE=os.environ.get("HF_HUB_OFFLINE", "1"),
         ZK0_SIMULATION_NODES=str((folder / "nodes").resolve()),
     )
+    if all(Path(source).is_dir() for source in (*options.data, options.public_data)):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing to fetch, so nothing is asked
     from flwr.simulation import run_simulation
 
     from zk0_node.client_app import make_client_app

@@ -86,4 +86,4 @@ def test_the_evaluation_slice_equals_the_integers(network: Simulated, tmp_path: 
 def test_the_console_shows_verdicts_and_what_to_type_next(network: Simulated) -> None:
     assert network.stdout.count("admitted") >= 4
     assert "refused" in network.stdout
-    assert "zk0-ledger verify --all" in network.stdout
+    assert "verify --all" in network.stdout
