@@ -77,11 +77,6 @@ def test_ledger_and_proofs_import_without_heavy_libraries(package: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_app_bundle_holds_no_code() -> None:
-    app = PYPROJECT["tool"]["flwr"]["app"]
-    assert app["fab-include"] == ["README.md"]
-
-
 def test_readme_shows_the_help_texts_of_the_programs() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "readme_help.py")], capture_output=True, text=True, timeout=60
