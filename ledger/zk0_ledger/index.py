@@ -75,6 +75,13 @@ class LedgerEntry:
         """Return the improvement as a difference of mean squared errors."""
         return improvement_to_float(self.contribution.improvement, READOUT_SHAPE.rows, self.action_dim)
 
+    @property
+    def least_improvement(self) -> float | None:
+        """Return the threshold as a difference of mean squared errors, None where nothing is proven."""
+        if self.threshold is None:
+            return None
+        return improvement_to_float(self.threshold, READOUT_SHAPE.rows, self.action_dim)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundEntry:

@@ -31,6 +31,7 @@ def entry_document(number: int, entry: LedgerEntry) -> dict[str, Any]:
         "evidence": contribution.evidence.name.lower(),
         "improvement": entry.improvement,
         "improvement_integer": str(contribution.improvement),
+        "threshold": entry.least_improvement,
         "threshold_integer": None if entry.threshold is None else str(entry.threshold),
         "weight": contribution.weight,
         "num_examples": contribution.num_examples,

@@ -18,7 +18,7 @@ def _manifests(network: Simulated) -> list[ReadoutManifest]:
 
 def test_two_honest_nodes_are_admitted_and_the_cheat_is_refused(network: Simulated) -> None:
     entries = json.loads(network.ledger("list", "--json").stdout)
-    proven = [entry for entry in entries if entry["threshold_integer"] is not None]
+    proven = [entry for entry in entries if entry["threshold"] is not None]
     assert len(proven) == 6
     for round_number in (1, 2):
         reasons = [entry["reason"] for entry in proven if entry["round"] == round_number]
@@ -42,7 +42,7 @@ def test_the_average_is_proven_to_help_every_admitted_node(network: Simulated) -
 
 def test_the_whole_expert_round_is_recorded_as_unproven(network: Simulated) -> None:
     entries = json.loads(network.ledger("list", "--json").stdout)
-    expert = [entry for entry in entries if entry["threshold_integer"] is None]
+    expert = [entry for entry in entries if entry["threshold"] is None]
     assert len(expert) == 3
     assert {entry["evidence"] for entry in expert} == {"unproven"}
 
