@@ -30,13 +30,13 @@ from rich.table import Table
 from zk0_node.basis import PROPOSAL_LAMBDA, Basis, build_basis, propose, solve_readout
 from zk0_node.data import Requirements, open_recording, split_episodes
 from zk0_node.demos import CAMERA_KEY, PUBLIC, VARIANTS
-from zk0_node.features import feature_statistics, held_out_loss, training_gram
+from zk0_node.features import feature_statistics, held_out_batches, held_out_loss, training_gram
 from zk0_node.frames import Frames
 from zk0_node.policies.base import BASE_FILE
 from zk0_node.policies.smolvla import SmolVLA
 from zk0_node.rows import held_out_rows
 from zk0_node.training import BASE_STEPS, train_base, train_expert
-from zk0_proofs.fixedpoint import improvement_to_float
+from zk0_proofs.fixedpoint import improvement_to_float, quantise_rows
 from zk0_proofs.readout import Rows, improvement, loss, zero_weights
 from zk0_proofs.rules.averaging import average_arrays, average_weights
 from zk0_proofs.types import Address, Digest, Integers
@@ -63,14 +63,25 @@ class Node:
         self.public_loss = self.loss(policy)
         self.base_loss = self.expert_loss = 0.0
         self.shards: list[Rows] = []
+        self.tokens = Rows(np.zeros((0, 32), np.int64), np.zeros((0, 6), np.int64))
 
     def loss(self, policy: SmolVLA) -> float:
         """Return the held-out loss of the policy as it is."""
         return held_out_loss(policy, self.held_out).real
 
+    def make_rows(self, policy: SmolVLA, basis: Basis) -> None:
+        """Compute the shards that proofs would use, and every token that `loss` looks at."""
+        self.shards = held_out_rows(policy, self.held_out, basis, CAMPAIGN, self.address)
+        z, y = [], []
+        for prepared, draws in held_out_batches(policy, self.held_out):
+            token, inside = policy.token_features(prepared, draws), prepared.inside()
+            z.append(basis.project(token.phi[inside].numpy()))
+            y.append(quantise_rows(token.residual[inside].numpy()))
+        self.tokens = Rows(np.concatenate(z), np.concatenate(y))
+
     def readout_loss(self, weights: Integers) -> float:
-        """Return the loss of V over all shards."""
-        return float(np.mean([loss(weights, rows) for rows in self.shards]))
+        """Return the held-out loss with V, on the very tokens of `loss`."""
+        return loss(weights, self.tokens)
 
     def improvements(self, old: Integers, new: Integers) -> list[float]:
         """Return what a proof on each shard would show."""
@@ -142,8 +153,8 @@ def run_rounds(nodes: list[Node], grams: list, mu: float) -> None:  # type: igno
 
 
 def _gain(node: Node, weights: Integers) -> str:
-    start, now = node.readout_loss(zero_weights()), node.readout_loss(weights)
-    return f"{now:.3f} {(start - now) / (node.base_loss - node.expert_loss):4.0%}"
+    now = node.readout_loss(weights)
+    return f"{now:.3f} {(node.base_loss - now) / (node.base_loss - node.expert_loss):4.0%}"
 
 
 def _spread(values: list[float]) -> str:
@@ -180,7 +191,11 @@ def main() -> None:
         projected = [gram.projected(basis) for gram in grams]
     with timed("held-out rows"):
         for node in nodes:
-            node.shards = held_out_rows(policy, node.held_out, basis, CAMPAIGN, node.address)
+            node.make_rows(policy, basis)
+            # The integers with V = 0 are the frozen policy: one loss, measured along two ways.
+            difference = abs(node.readout_loss(zero_weights()) - node.base_loss)
+            if difference > 1e-3:
+                raise SystemExit(f"{node.name}: rows and policy disagree by {difference:.4f}")
     for mu in options.mu:
         run_rounds(nodes, projected, mu)
 

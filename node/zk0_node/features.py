@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .data import Indices, Recording
-    from .policies.base import FlowPolicy
+    from .policies.base import FlowPolicy, Prepared
 
 MIN_STD = 1e-3
 """A feature that hardly varies on public data is not blown up by its tiny deviation."""
@@ -166,21 +166,26 @@ def held_out_loss(policy: FlowPolicy, frames: Frames, *, samples: int = 512, see
     """Return the policy's loss on `samples` draws of `frames`; equal arguments give equal bits."""
     import torch
 
-    rng = np.random.default_rng([seed, 13])
-    positions = _cycle(len(frames), samples, rng)
-    draws = stratified_draws(policy, samples, rng)
     real = padded = 0.0
     tokens = 0
-    for part in _parts(samples):
-        prepared = frames.take(positions[part])
+    for prepared, draws in held_out_batches(policy, frames, samples=samples, seed=seed):
         with torch.no_grad():
-            errors = policy.squared_errors(
-                prepared, Draws(noise=draws.noise[part], time=draws.time[part])
-            ).double()[prepared.inside()]
+            errors = policy.squared_errors(prepared, draws).double()[prepared.inside()]
         real += float(errors[:, : policy.action_dim].mean(dim=1).sum())
         padded += float(errors.mean(dim=1).sum())
         tokens += len(errors)
     return HeldOutLoss(real=real / tokens, padded=padded / tokens)
+
+
+def held_out_batches(
+    policy: FlowPolicy, frames: Frames, *, samples: int = 512, seed: int = 7
+) -> Iterator[tuple[Prepared, Draws]]:
+    """Yield the samples, noise and times of which `held_out_loss` is the mean."""
+    rng = np.random.default_rng([seed, 13])
+    positions = _cycle(len(frames), samples, rng)
+    draws = stratified_draws(policy, samples, rng)
+    for part in _parts(samples):
+        yield frames.take(positions[part]), Draws(noise=draws.noise[part], time=draws.time[part])
 
 
 def stratified_draws(policy: FlowPolicy, count: int, rng: np.random.Generator) -> Draws:
