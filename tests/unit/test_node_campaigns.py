@@ -1,4 +1,4 @@
-"""A node believes the ledger, not the aggregator: each difference stops it with both values in the message."""
+"""A node believes the ledger, not the aggregator: each difference stops it and is named by both values."""
 
 from __future__ import annotations
 
