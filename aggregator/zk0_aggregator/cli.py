@@ -53,7 +53,7 @@ def simulate(
         int | None,
         typer.Option(min=0, help="Reproducible run. Also seeds keys and salts: insecure, local chain only."),
     ] = None,
-    base_steps: Annotated[int, typer.Option(min=1, help="Training steps of the public base.")] = 500,
+    base_steps: Annotated[int, typer.Option(min=1, help="Training steps of the public base.")] = 400,
     local_steps: Annotated[
         int, typer.Option(min=1, help="Steps of each node in the whole-expert round.")
     ] = 100,

@@ -54,7 +54,7 @@ def record(
     typer.echo(f"recorded {episodes} episodes of {variant} in {out}")
 
 
-@app.command(epilog="Example: zk0-node base --data demonstrations/public --out bases/tiny --steps 500")
+@app.command(epilog="Example: zk0-node base --data demonstrations/public --out bases/tiny --steps 400")
 def base(
     data: Annotated[str, typer.Option(help="Public LeRobotDataset: a folder or a Hub id.")],
     out: Annotated[Path, typer.Option(help="Folder of the new base policy; must not exist.")],
@@ -62,7 +62,7 @@ def base(
         str | None,
         typer.Option(help="SmolVLA to start from: a folder or Hub id (lerobot/smolvla_base). Default: tiny."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=0, help="Training steps; 0 takes the start as it is.")] = 500,
+    steps: Annotated[int, typer.Option(min=0, help="Training steps; 0 takes the start as it is.")] = 400,
     cache: Annotated[Path | None, typer.Option(help="Folder for decoded recordings.")] = None,
 ) -> None:
     """Make a public base policy: train on public demonstrations, measure its features, write its recipe."""
