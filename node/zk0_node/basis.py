@@ -7,6 +7,7 @@ basis, staying near the weights in force.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,18 +232,21 @@ def require_proposal(proposal: Floats, features: int) -> None:
         raise WireError(f"a proposal has norm {norm:.6g}, expected at most {PROPOSAL_NORM}")
 
 
-def solve_readout(projected: Gram, in_force: Integers, mu: float) -> Integers:
+def solve_readout(projected: Gram, in_force: Integers, mu: float, norm_cap: float = math.inf) -> Integers:
     """Return a node's V [32, 6] at 2^16: the ridge solution around the V in force (R2).
 
     Args:
         projected: sums over the node's training rows in the basis (`Gram.projected`).
         in_force: [32, 6] V of the round before, at 2^16.
         mu: weight of staying near it; small values help the node and hurt its peers.
+        norm_cap: Frobenius norm to which a larger V is scaled down.
     """
     columns, outputs = projected.xy.shape
     near = weights_to_float(in_force[:columns, :outputs])
     weights = np.zeros((READOUT_SHAPE.features, READOUT_SHAPE.outputs))
     weights[:columns, :outputs] = projected.solve(mu, near)
+    # Rounding to integers must not lift a capped V above the cap again.
+    weights *= min(1.0, norm_cap * (1 - 1e-3) / max(float(np.linalg.norm(weights)), 1e-12))
     return quantise_weights(weights)
 
 

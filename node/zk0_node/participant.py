@@ -194,10 +194,11 @@ class Participant:
             raise LedgerError("the sent V is not that of the model digest in the request; take no part")
         require_model(self.ledger, request.campaign, request.base_model_digest)
 
+        terms = record.terms
         solved = solve_readout(
-            Gram.load(folder.gram_file), request.weights, mu=float(record.terms.proximal_mu)
+            Gram.load(folder.gram_file), request.weights, float(terms.proximal_mu), float(terms.norm_cap)
         )
-        values = self.behaviour.choose_update(request.weights, solved, record.terms.used_columns)
+        values = self.behaviour.choose_update(request.weights, solved, terms.used_columns)
         new = CommittedWeights(values=values, commitment=commit_weights(self.artifacts, values))
         folder.save_step(
             SignedStep(

@@ -7,6 +7,8 @@ policy. The loss of the whole policy on that row is the squared error of the lin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +96,17 @@ def require_weights(weights: Integers, used_columns: int, shape: Shape = READOUT
         raise WitnessOutOfRange(f"V has an entry of size {largest}, expected at most {WEIGHT_LIMIT}")
     if weights[used_columns:].any():
         raise WitnessOutOfRange(f"V is not zero beyond its {used_columns} used columns")
+
+
+def require_norm(weights: Integers, cap: str) -> None:
+    """Return if the Frobenius norm of V, as floats, is at most `cap`, a decimal string (check 1); exact.
+
+    Raises:
+        WitnessOutOfRange: it is larger.
+    """
+    squared = sum(int(entry) ** 2 for entry in weights.ravel())
+    if squared > (Fraction(Decimal(cap)) * WEIGHT_SCALE) ** 2:
+        raise WitnessOutOfRange(f"V has norm {squared**0.5 / WEIGHT_SCALE:.4f}, expected at most {cap}")
 
 
 def step_products(old: Integers, new: Integers, rows: Rows) -> tuple[Integers, Integers]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from ..digest import proof_digest, shard_leaf, update_leaf, v_digest
 from ..errors import ProofRejected, WitnessOutOfRange
-from ..readout import READOUT_SHAPE, Shape, require_weights
+from ..readout import READOUT_SHAPE, Shape, require_norm, require_weights
 from ..signatures import ProofSet
 from ..signatures import verify as verify_signature
 from ..statement import Claim, CommittedWeights, Statement
@@ -105,6 +105,7 @@ def check_update(facts: RoundFacts, record: UpdateRecord, commit: Commit) -> Non
     verify_signature(facts.domain, signed_update(facts, record), record.signature)
     try:
         require_weights(record.weights, facts.terms.used_columns, facts.shape)
+        require_norm(record.weights, facts.terms.norm_cap)
     except WitnessOutOfRange as error:
         raise ProofRejected(1, str(error)) from error
     if record.commitment != commit(record.weights):

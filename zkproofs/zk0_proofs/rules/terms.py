@@ -33,13 +33,16 @@ class CampaignTerms(BaseModel):
     average_floor: str = "0.002"
     # Most examples that count for one node: bounds the pull of a false claim.
     weight_cap: int = Field(default=100_000, ge=1, le=2**40)
+    # Largest Frobenius norm of an update's V as floats: bounds what one node can do to the average. Trained
+    # ones reach 0.5 in the first round and grow to about 1.
+    norm_cap: str = "4"
     # Weight of staying near the model in force when a node solves for V (larger hurts peers less).
     proximal_mu: str = "1"
     # Steps that each node trains the action expert in a whole-expert round; 0 for a read-out.
     local_steps: int = Field(default=0, ge=0, le=1_000_000)
     seed: int = Field(default=0, ge=0, lt=2**53)
 
-    @field_validator("margin", "average_floor", "proximal_mu")
+    @field_validator("margin", "average_floor", "norm_cap", "proximal_mu")
     @classmethod
     def _is_decimal(cls, text: str) -> str:
         try:
