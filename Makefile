@@ -56,7 +56,7 @@ $(VENV)/.zk0: pyproject.toml $(VENV)/.packages
 	$(call timed,zk0 itself,\
 	  $(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .; touch $@)
 
-node_modules/.installed: package-lock.json $(VENV)/.packages
+node_modules/.installed: package-lock.json | $(VENV)/.packages
 	$(call timed,contract tools,\
 	  $(NPM) ci --silent $(if $(wildcard $(FOUNDRY_BIN)/forge),--omit=optional); touch $@)
 
