@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from zk0_proofs.digest import keccak
+from zk0_proofs.digest import arrays_digest, keccak, keccak_abi
 from zk0_proofs.errors import ConfigError, StateError
 from zk0_proofs.messages import FloatArrays
 from zk0_proofs.types import Digest
@@ -98,9 +98,20 @@ class PublicBase:
             ) from error
 
     def publish(self, folder: Path, expert: FloatArrays, public_data: str, cache: Path) -> FeatureStatistics:
-        """Write the base with another expert to `folder` and return its feature statistics on public data."""
-        if (folder / STATISTICS_FILE).exists():
-            return FeatureStatistics.load(folder / STATISTICS_FILE)
+        """Write the base with another expert to `folder` and return its feature statistics on public data.
+
+        Equal experts on an equal base give an equal folder, so it is made once and kept in `cache`.
+        """
+        made = cache / "bases" / keccak_abi(["bytes32"] * 2, [self.digest, arrays_digest(expert)]).hex()[:32]
+        if not made.exists():
+            partial = made.with_name(f"{made.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            self._make(partial, expert, public_data, cache)
+            partial.rename(made)
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+        return FeatureStatistics.load(folder / STATISTICS_FILE)
+
+    def _make(self, folder: Path, expert: FloatArrays, public_data: str, cache: Path) -> None:
         import torch
 
         from .policies.smolvla import load_policy
@@ -111,6 +122,4 @@ class PublicBase:
         recording = open_recording(public_data, policy.requirements, cache / "recordings")
         split = split_episodes(recording, PUBLIC_HELD_OUT_FRACTION)
         policy.save(folder)
-        statistics = feature_statistics(policy, recording, split.train)
-        statistics.save(folder / STATISTICS_FILE)  # last: it marks the folder as complete
-        return statistics
+        feature_statistics(policy, recording, split.train).save(folder / STATISTICS_FILE)
