@@ -195,7 +195,8 @@ def record(name: str, episodes: int, root: Path, seed: int = 0, *, progress: Pro
                             "task": task.words,
                         }
                     )
-                dataset.save_episode()
+                with _own_priority():
+                    dataset.save_episode()
                 if progress is not None:
                     progress(done, episodes)
         finally:
@@ -254,11 +255,25 @@ def _new_dataset(name: str, root: Path) -> Iterator[LeRobotDataset]:
         yield dataset
         dataset.finalize()
         for video in partial.glob("videos/**/*.mp4"):
-            _compress(video)
+            with _own_priority():
+                _compress(video)
         shutil.rmtree(partial / "images", ignore_errors=True)  # frames before encoding: now empty folders
         partial.rename(root)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _own_priority() -> Iterator[None]:
+    """Keep the process's scheduling while a video is encoded.
+
+    Run by root, SVT-AV1 gives its caller real-time priority for good, and all else on the machine starves.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def _compress(video: Path) -> None:

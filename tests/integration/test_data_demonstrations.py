@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,10 @@ def test_recording_is_a_lerobot_dataset_of_the_so101(recorded):
     first = recording.episode == 0
     lag = np.abs(recording.state[first][3:] - recording.action[first][:-3]).mean()
     assert lag < np.abs(recording.state[first] - recording.state[first][0]).mean()
+
+
+def test_recording_leaves_the_process_its_priority(recorded):
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def test_equal_seeds_record_equal_motions(recorded):
