@@ -17,8 +17,6 @@ from .errors import WitnessOutOfRange
 from .fixedpoint import LOSS_SCALE_LOG2, ROW_SCALE, WEIGHT_LIMIT, WEIGHT_SCALE
 from .types import Integers
 
-SHAPE = "readout-256x32x6"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
