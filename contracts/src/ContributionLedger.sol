@@ -9,6 +9,7 @@ import {Pausable} from "@openzeppelin/contracts/utils/Pausable.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {Digests} from "./Digests.sol";
 import {
@@ -20,10 +21,13 @@ import {
     Evidence,
     IContributionLedger,
     NodeStatus,
+    OwnProof,
+    Purpose,
     Round,
     RoundResult,
     RoundStatus
 } from "./IContributionLedger.sol";
+import {OwnProofs} from "./OwnProofs.sol";
 
 /// @title ContributionLedger
 /// @notice Documented in {IContributionLedger}. Cannot be upgraded.
@@ -43,6 +47,13 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
     /// @dev How many blocks back the EVM still gives a block's hash.
     uint256 private constant BLOCKHASH_WINDOW = 256;
 
+    /// @dev Number of held-out shards of each node.
+    uint8 private constant SHARDS = 8;
+
+    /// @dev Ids of chains that somebody runs for tests: Anvil's and Hardhat's, and Ganache's.
+    uint256 private constant LOCAL_CHAIN_ID = 31_337;
+    uint256 private constant OLDER_LOCAL_CHAIN_ID = 1337;
+
     /* STORAGE */
 
     /// @inheritdoc IContributionLedger
@@ -58,6 +69,11 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
     mapping(bytes32 campaign => mapping(address node => Enrolment)) private _enrolments;
     mapping(bytes32 dataRoot => bool) private _isEnrolledRoot;
     mapping(bytes32 campaign => mapping(uint64 round => Round)) private _rounds;
+    /// @dev In which round each of a node's shards was retired, 32 bits each, shard 0 lowest.
+    mapping(bytes32 campaign => mapping(address node => uint256)) private _retiredRounds;
+
+    /// @inheritdoc IContributionLedger
+    mapping(bytes32 leaf => bool) public isProven;
 
     /* CONSTRUCTOR */
 
@@ -142,14 +158,16 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
     /* CAMPAIGNS */
 
     /// @inheritdoc IContributionLedger
-    function openCampaign(bytes32 baseDigest, bytes32 basisDigest, bytes32 circuitId, bytes32 configDigest)
-        external
-        onlyRole(AGGREGATOR_ROLE)
-        whenNotPaused
-        returns (bytes32 campaign)
-    {
+    function openCampaign(
+        bytes32 baseDigest,
+        bytes32 basisDigest,
+        bytes32 circuitId,
+        bytes32 configDigest,
+        uint128 threshold
+    ) external onlyRole(AGGREGATOR_ROLE) whenNotPaused returns (bytes32 campaign) {
         if (baseDigest == 0 || configDigest == 0) revert IncompleteCampaign(baseDigest, configDigest);
         if ((basisDigest == 0) != (circuitId == 0)) revert BasisAndCircuitDisagree(basisDigest, circuitId);
+        if ((threshold == 0) != (circuitId == 0)) revert ThresholdAndCircuitDisagree(threshold, circuitId);
         if (circuitId != 0 && !_isRegistered(circuitId)) revert UnknownCircuit(circuitId);
 
         uint64 index = ++campaignCount;
@@ -161,10 +179,13 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
         opened.circuitId = circuitId;
         opened.configDigest = configDigest;
         opened.vDigest = ZERO_V_DIGEST;
+        opened.threshold = threshold;
         opened.index = index;
         opened.status = CampaignStatus.Enrolling;
 
-        emit CampaignOpened(campaign, index, circuitId, baseDigest, basisDigest, configDigest, _modelDigest(opened));
+        emit CampaignOpened(
+            campaign, index, circuitId, baseDigest, basisDigest, configDigest, threshold, _modelDigest(opened)
+        );
     }
 
     /// @inheritdoc IContributionLedger
@@ -233,16 +254,17 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
         if (opened.status != RoundStatus.Unknown && opened.status != RoundStatus.Voided) {
             revert RoundAlreadyOpened(campaign, round, opened.status);
         }
+        if (opened.status == RoundStatus.Voided && updatesRoot != opened.updatesRoot) {
+            revert UpdatesChanged(opened.updatesRoot, updatesRoot);
+        }
 
         running.status = CampaignStatus.Running;
         opened.status = RoundStatus.Opened;
         opened.attempt += 1;
-        opened.openedBlock = uint64(block.number);
+        opened.openedBlock = SafeCast.toUint40(block.number);
         opened.updatesRoot = updatesRoot;
 
-        emit RoundOpened(
-            campaign, round, opened.attempt, updatesRoot, _modelDigest(running), uint64(_seedBlock(opened))
-        );
+        emit RoundOpened(campaign, round, opened.attempt, updatesRoot, uint64(_seedBlock(opened)));
     }
 
     /// @inheritdoc IContributionLedger
@@ -260,6 +282,37 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
     }
 
     /// @inheritdoc IContributionLedger
+    function mixSeed(bytes32 campaign, uint64 round, bytes32 noncesRoot)
+        external
+        onlyRole(AGGREGATOR_ROLE)
+        whenNotPaused
+    {
+        Round storage mixed = _sealed(campaign, round);
+        if (noncesRoot == 0) revert NoncesMissing(campaign, round);
+        if (mixed.noncesRoot != 0) revert SeedAlreadyMixed(mixed.noncesRoot);
+
+        bytes32 seed = Digests.mixedSeed(mixed.seed, noncesRoot);
+        mixed.noncesRoot = noncesRoot;
+        mixed.seed = seed;
+
+        emit SeedMixed(campaign, round, noncesRoot, seed);
+    }
+
+    /// @inheritdoc IContributionLedger
+    function retireShard(bytes32 campaign, address node, uint8 index) external onlyRole(AGGREGATOR_ROLE) whenNotPaused {
+        uint64 round = _unclosed(campaign).settledRounds + 1;
+        _sealed(campaign, round);
+        if (index >= SHARDS) revert UnknownShard(index);
+        if (_enrolments[campaign][node].node == address(0)) revert NotEnrolled(campaign, node);
+        uint256 retired = _retiredRounds[campaign][node];
+        if (_retiredIn(retired, index) != 0) revert ShardAlreadyRetired(node, index);
+
+        _retiredRounds[campaign][node] = retired | (uint256(SafeCast.toUint32(round)) << (32 * index));
+
+        emit ShardRetired(campaign, node, round, index);
+    }
+
+    /// @inheritdoc IContributionLedger
     function voidRound(bytes32 campaign, uint64 round) external whenNotPaused {
         Round storage opened = _opened(campaign, round);
         uint256 lastBlock = _seedBlock(opened) + BLOCKHASH_WINDOW;
@@ -274,27 +327,23 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
     function commitRound(RoundResult calldata result) external onlyRole(AGGREGATOR_ROLE) whenNotPaused {
         Campaign storage campaign = _unclosed(result.campaign);
         _checkNext(campaign, result.campaign, result.round);
-        Round storage settled = _rounds[result.campaign][result.round];
-        if (settled.status != RoundStatus.Sealed) {
-            revert RoundNotSealed(result.campaign, result.round, settled.status);
-        }
+        Round storage settled = _sealed(result.campaign, result.round);
         _checkResult(campaign, result);
 
         settled.status = RoundStatus.Settled;
         settled.evidence = result.evidence;
         settled.count = result.count;
         settled.admittedCount = result.admittedCount;
-        settled.contributionsRoot = result.contributionsRoot;
+        settled.improvement = SafeCast.toInt120(result.improvement);
         settled.vDigest = result.newVDigest;
-        settled.manifestDigest = result.manifestDigest;
-        settled.improvement = result.improvement;
+        settled.recordDigest = Digests.record(result.contributionsRoot, result.manifestDigest);
         campaign.settledRounds = result.round;
         campaign.vDigest = result.newVDigest;
         bytes32 newHead =
             Digests.head(head, campaign.enrolmentsDigest, settled.updatesRoot, settled.seed, settled.attempt, result);
         head = newHead;
 
-        emit RoundCommitted(result.campaign, result.round, result, _modelDigest(campaign), newHead);
+        emit RoundCommitted(result.campaign, result.round, result, newHead);
     }
 
     /// @inheritdoc IContributionLedger
@@ -303,10 +352,73 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
     }
 
     /// @inheritdoc IContributionLedger
-    function isIncluded(Contribution calldata contribution, bytes32[] calldata path) external view returns (bool) {
-        Round storage round = _rounds[contribution.campaign][contribution.round];
-        return round.status == RoundStatus.Settled
-            && MerkleProof.verifyCalldata(path, round.contributionsRoot, Digests.contributionLeaf(contribution));
+    function isIncluded(Contribution calldata contribution, bytes32[] calldata path, bytes32 manifestDigest)
+        external
+        view
+        returns (bool)
+    {
+        return _isIncluded(contribution, Digests.contributionLeaf(contribution), path, manifestDigest);
+    }
+
+    /* DRAWS AND PROOFS */
+
+    /// @inheritdoc IContributionLedger
+    function drawOf(
+        bytes32 campaign,
+        uint64 round,
+        Purpose purpose,
+        address prover,
+        address candidate,
+        uint256 position
+    ) external view returns (uint256) {
+        return Digests.draw(_seed(campaign, round), purpose, campaign, round, prover, candidate, position);
+    }
+
+    /// @inheritdoc IContributionLedger
+    function drawnShardOf(bytes32 campaign, uint64 round, address prover, address candidate)
+        external
+        view
+        returns (uint8)
+    {
+        return _drawnShard(campaign, round, prover, candidate);
+    }
+
+    /// @inheritdoc IContributionLedger
+    function retiredRoundsOf(bytes32 campaign, address node) external view returns (uint32[8] memory rounds) {
+        for (uint256 i = 0; i < SHARDS; ++i) {
+            rounds[i] = _retiredIn(_retiredRounds[campaign][node], i);
+        }
+    }
+
+    /// @inheritdoc IContributionLedger
+    function prove(
+        Contribution calldata contribution,
+        bytes32[] calldata path,
+        bytes32 manifestDigest,
+        OwnProof calldata proof
+    ) external {
+        bytes32 leaf = Digests.contributionLeaf(contribution);
+        if (!_isIncluded(contribution, leaf, path, manifestDigest)) revert NotIncluded(leaf);
+        if (isProven[leaf]) revert AlreadyProven(leaf);
+        (bytes32 campaign, uint64 round, address node) = (contribution.campaign, contribution.round, contribution.node);
+        Campaign storage running = _campaigns[campaign];
+        if (running.circuitId == 0) revert NoCircuit(campaign);
+        OwnProofs.check(
+            contribution,
+            proof,
+            _circuits[running.circuitId],
+            OwnProofs.Expected({
+                vDigestBefore: round == 1 ? ZERO_V_DIGEST : _rounds[campaign][round - 1].vDigest,
+                dataRoot: _enrolments[campaign][node].dataRoot,
+                tag: Digests.tag(address(this), running.circuitId, campaign, round, node, node),
+                threshold: running.threshold,
+                drawnShard: _drawnShard(campaign, round, node, node)
+            })
+        );
+
+        isProven[leaf] = true;
+
+        emit ContributionProven(campaign, round, node, leaf, contribution.improvement);
     }
 
     /* DIGESTS */
@@ -317,12 +429,15 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
     }
 
     /// @inheritdoc IContributionLedger
-    function updateLeafOf(bytes32 campaign, uint64 round, address node, bytes32 baseModelDigest, bytes32 vDigest)
-        external
-        pure
-        returns (bytes32)
-    {
-        return Digests.updateLeaf(campaign, round, node, baseModelDigest, vDigest);
+    function updateLeafOf(
+        bytes32 campaign,
+        uint64 round,
+        address node,
+        bytes32 baseModelDigest,
+        bytes32 vDigest,
+        bytes32 nonceDigest
+    ) external pure returns (bytes32) {
+        return Digests.updateLeaf(campaign, round, node, baseModelDigest, vDigest, nonceDigest);
     }
 
     /// @inheritdoc IContributionLedger
@@ -378,15 +493,24 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
         if (recovered == address(0) || recovered != node) revert InvalidSignature(node, recovered);
     }
 
-    function _checkComplete(Circuit calldata circuit) private pure {
+    function _checkComplete(Circuit calldata circuit) private view {
         uint256 shapeLength = bytes(circuit.shape).length;
-        bool hasHashes = circuit.vkHash != 0 && circuit.settingsHash != 0 && circuit.srsHash != 0;
+        bool hasHashes =
+            circuit.vkHash != 0 && circuit.settingsHash != 0 && circuit.srsHash != 0 && circuit.zeroCommitment != 0;
         bool hasShape = shapeLength != 0 && shapeLength <= MAX_SHAPE_LENGTH;
         if (!hasHashes || !hasShape || circuit.proofLength == 0) {
             revert IncompleteCircuit(
-                circuit.vkHash, circuit.settingsHash, circuit.srsHash, shapeLength, circuit.proofLength
+                circuit.vkHash,
+                circuit.settingsHash,
+                circuit.srsHash,
+                circuit.zeroCommitment,
+                shapeLength,
+                circuit.proofLength
             );
         }
+        if (circuit.verifier.code.length == 0) revert VerifierHasNoCode(circuit.verifier);
+        bool isLocal = block.chainid == LOCAL_CHAIN_ID || block.chainid == OLDER_LOCAL_CHAIN_ID;
+        if (circuit.isDevSrs && !isLocal) revert DevSrsOnPublicChain(block.chainid);
     }
 
     function _checkNext(Campaign storage campaign, bytes32 id, uint64 round) private view {
@@ -430,6 +554,50 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
     function _opened(bytes32 campaign, uint64 round) private view returns (Round storage opened) {
         opened = _rounds[campaign][round];
         if (opened.status != RoundStatus.Opened) revert RoundNotOpened(campaign, round, opened.status);
+    }
+
+    function _sealed(bytes32 campaign, uint64 round) private view returns (Round storage found) {
+        found = _rounds[campaign][round];
+        if (found.status != RoundStatus.Sealed) revert RoundNotSealed(campaign, round, found.status);
+    }
+
+    /// @dev Only settling a round stores a record digest, and no record has the digest zero.
+    function _isIncluded(
+        Contribution calldata contribution,
+        bytes32 leaf,
+        bytes32[] calldata path,
+        bytes32 manifestDigest
+    ) private view returns (bool) {
+        bytes32 record = Digests.record(MerkleProof.processProofCalldata(path, leaf), manifestDigest);
+        return _rounds[contribution.campaign][contribution.round].recordDigest == record;
+    }
+
+    /// @dev The seed of a sealed or settled round.
+    function _seed(bytes32 campaign, uint64 round) private view returns (bytes32 seed) {
+        seed = _rounds[campaign][round].seed;
+        if (seed == 0) revert RoundNotSealed(campaign, round, _rounds[campaign][round].status);
+    }
+
+    function _drawnShard(bytes32 campaign, uint64 round, address prover, address candidate)
+        private
+        view
+        returns (uint8)
+    {
+        uint256 number = Digests.draw(_seed(campaign, round), Purpose.Shard, campaign, round, prover, candidate, 0);
+        uint256 retired = _retiredRounds[campaign][prover];
+        if (retired == 0) return uint8(number % SHARDS);
+        uint256 left = 0; // indices, one byte each
+        uint256 count = 0;
+        for (uint256 i = 0; i < SHARDS; ++i) {
+            uint256 retiredIn = _retiredIn(retired, i);
+            if (retiredIn == 0 || retiredIn >= round) left |= i << (8 * count++);
+        }
+        if (count == 0) revert NoShardLeft(campaign, prover);
+        return uint8(left >> (8 * (number % count)));
+    }
+
+    function _retiredIn(uint256 rounds, uint256 index) private pure returns (uint32) {
+        return uint32(rounds >> (32 * index));
     }
 
     function _seedBlock(Round storage opened) private view returns (uint256) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Circuit, Contribution, Enrolment, RoundResult} from "./IContributionLedger.sol";
+import {Circuit, Contribution, Enrolment, Purpose, RoundResult} from "./IContributionLedger.sol";
 
 /// @title Digests
 /// @notice Every encoding that the contract and its off-chain counterparts must share byte for byte.
@@ -39,7 +39,11 @@ library Digests {
     }
 
     function v(int256[192] calldata weights, uint256 x, uint256 y) internal pure returns (bytes32) {
-        return keccak256(abi.encode(keccak256(abi.encode(weights)), keccak256(abi.encode(x, y))));
+        return v(keccak256(abi.encode(weights)), keccak256(abi.encode(x, y)));
+    }
+
+    function v(bytes32 integers, bytes32 commitment) internal pure returns (bytes32) {
+        return keccak256(abi.encode(integers, commitment));
     }
 
     function model(bytes32 baseDigest, bytes32 basisDigest, bytes32 vDigest) internal pure returns (bytes32) {
@@ -58,12 +62,15 @@ library Digests {
         return _leaf(abi.encode(contribution));
     }
 
-    function updateLeaf(bytes32 campaign, uint64 round, address node, bytes32 baseModelDigest, bytes32 vDigest)
-        internal
-        pure
-        returns (bytes32)
-    {
-        return _leaf(abi.encode(campaign, round, node, baseModelDigest, vDigest));
+    function updateLeaf(
+        bytes32 campaign,
+        uint64 round,
+        address node,
+        bytes32 baseModelDigest,
+        bytes32 vDigest,
+        bytes32 nonceDigest
+    ) internal pure returns (bytes32) {
+        return _leaf(abi.encode(campaign, round, node, baseModelDigest, vDigest, nonceDigest));
     }
 
     function shardLeaf(bytes32 campaign, address node, uint256 index, uint256 x, uint256 y)
@@ -72,6 +79,27 @@ library Digests {
         returns (bytes32)
     {
         return _leaf(abi.encode(campaign, node, index, x, y));
+    }
+
+    function mixedSeed(bytes32 blockHash, bytes32 noncesRoot) internal pure returns (bytes32) {
+        return keccak256(abi.encode(blockHash, noncesRoot));
+    }
+
+    /// @dev The one function behind every draw (docs/protocol.md, "The draw").
+    function draw(
+        bytes32 seed,
+        Purpose purpose,
+        bytes32 campaign,
+        uint64 round,
+        address prover,
+        address candidate,
+        uint256 position
+    ) internal pure returns (uint256) {
+        return uint256(keccak256(abi.encode(seed, purpose, campaign, round, prover, candidate, position)));
+    }
+
+    function record(bytes32 contributionsRoot, bytes32 manifestDigest) internal pure returns (bytes32) {
+        return keccak256(abi.encode(contributionsRoot, manifestDigest));
     }
 
     /// @dev One more link of a campaign's chain of enrolments.
@@ -85,7 +113,7 @@ library Digests {
         bytes32 enrolmentsDigest,
         bytes32 updatesRoot,
         bytes32 seed,
-        uint32 attempt,
+        uint16 attempt,
         RoundResult calldata result
     ) internal pure returns (bytes32) {
         return keccak256(abi.encode(previous, enrolmentsDigest, updatesRoot, seed, attempt, result));

@@ -2,13 +2,17 @@
 pragma solidity 0.8.37;
 
 import {Test} from "forge-std/Test.sol";
+import {stdJson} from "forge-std/StdJson.sol";
 
 import {ContributionLedger} from "../src/ContributionLedger.sol";
 import {Circuit, Contribution, Enrolment, Evidence, RoundResult} from "../src/IContributionLedger.sol";
 
 /// @notice A ledger with its roles given out, three admitted nodes and one circuit, and the steps that tests share.
 abstract contract BaseTest is Test {
+    using stdJson for string;
+
     ContributionLedger internal ledger;
+    address internal verifier;
 
     address internal admin = makeAddr("admin");
     address internal aggregator = makeAddr("aggregator");
@@ -23,8 +27,10 @@ abstract contract BaseTest is Test {
     bytes32 internal constant BASE = keccak256("base");
     bytes32 internal constant BASIS = keccak256("basis");
     bytes32 internal constant CONFIG = keccak256("config");
+    uint128 internal constant THRESHOLD = 1 << 50;
 
     function setUp() public virtual {
+        verifier = deployedVerifier();
         ledger = new ContributionLedger(admin, 1 days);
         vm.startPrank(admin);
         ledger.grantRole(ledger.AGGREGATOR_ROLE(), aggregator);
@@ -38,12 +44,23 @@ abstract contract BaseTest is Test {
         }
     }
 
-    function readoutCircuit() internal pure returns (Circuit memory) {
+    /// @dev EZKL's verifier as it is shipped; it lies outside `src`, since coverage cannot compile it.
+    function deployedVerifier() internal returns (address deployed) {
+        bytes memory code = vm.readFile("../ledger/zk0_ledger/abi/ReadoutVerifier.json").readBytes(".bytecode");
+        assembly ("memory-safe") {
+            deployed := create(0, add(code, 32), mload(code))
+        }
+        assertNotEq(deployed.code.length, 0);
+    }
+
+    function readoutCircuit() internal view returns (Circuit memory) {
         return Circuit({
             vkHash: keccak256("vk"),
             settingsHash: keccak256("settings"),
             srsHash: keccak256("srs"),
+            zeroCommitment: keccak256("zero"),
             shape: "readout-256x32x6",
+            verifier: verifier,
             proofLength: 3520,
             isDevSrs: true
         });
@@ -58,12 +75,12 @@ abstract contract BaseTest is Test {
 
     function openedCampaign() internal returns (bytes32) {
         vm.prank(aggregator);
-        return ledger.openCampaign(BASE, BASIS, circuitId, CONFIG);
+        return ledger.openCampaign(BASE, BASIS, circuitId, CONFIG, THRESHOLD);
     }
 
     function openedUnprovenCampaign() internal returns (bytes32) {
         vm.prank(aggregator);
-        return ledger.openCampaign(BASE, 0, 0, CONFIG);
+        return ledger.openCampaign(BASE, 0, 0, CONFIG, 0);
     }
 
     function enrolmentFor(bytes32 campaign, address node) internal pure returns (Enrolment memory) {

@@ -16,7 +16,7 @@ contract CampaignsTest is BaseTest {
         bytes32 model = keccak256(abi.encode(BASE, BASIS, ledger.ZERO_V_DIGEST()));
 
         vm.expectEmit(address(ledger));
-        emit IContributionLedger.CampaignOpened(expected, 1, circuitId, BASE, BASIS, CONFIG, model);
+        emit IContributionLedger.CampaignOpened(expected, 1, circuitId, BASE, BASIS, CONFIG, THRESHOLD, model);
         bytes32 id = openedCampaign();
 
         assertEq(id, expected);
@@ -28,6 +28,7 @@ contract CampaignsTest is BaseTest {
         assertEq(campaign.basisDigest, BASIS);
         assertEq(campaign.circuitId, circuitId);
         assertEq(campaign.configDigest, CONFIG);
+        assertEq(campaign.threshold, THRESHOLD);
         assertEq(campaign.vDigest, ledger.ZERO_V_DIGEST());
         assertEq(campaign.settledRounds, 0);
         assertEq(campaign.enrolledNodes, 0);
@@ -72,9 +73,9 @@ contract CampaignsTest is BaseTest {
     function test_RevertWhen_BaseOrConfigIsMissing() public {
         vm.startPrank(aggregator);
         vm.expectRevert(abi.encodeWithSelector(IContributionLedger.IncompleteCampaign.selector, bytes32(0), CONFIG));
-        ledger.openCampaign(0, BASIS, circuitId, CONFIG);
+        ledger.openCampaign(0, BASIS, circuitId, CONFIG, THRESHOLD);
         vm.expectRevert(abi.encodeWithSelector(IContributionLedger.IncompleteCampaign.selector, BASE, bytes32(0)));
-        ledger.openCampaign(BASE, BASIS, circuitId, 0);
+        ledger.openCampaign(BASE, BASIS, circuitId, 0, THRESHOLD);
     }
 
     function test_RevertWhen_OnlyOneOfBasisAndCircuitIsGiven() public {
@@ -82,16 +83,26 @@ contract CampaignsTest is BaseTest {
         vm.expectRevert(
             abi.encodeWithSelector(IContributionLedger.BasisAndCircuitDisagree.selector, bytes32(0), circuitId)
         );
-        ledger.openCampaign(BASE, 0, circuitId, CONFIG);
+        ledger.openCampaign(BASE, 0, circuitId, CONFIG, THRESHOLD);
         vm.expectRevert(abi.encodeWithSelector(IContributionLedger.BasisAndCircuitDisagree.selector, BASIS, bytes32(0)));
-        ledger.openCampaign(BASE, BASIS, 0, CONFIG);
+        ledger.openCampaign(BASE, BASIS, 0, CONFIG, 0);
+    }
+
+    function test_RevertWhen_OnlyOneOfThresholdAndCircuitIsGiven() public {
+        vm.startPrank(aggregator);
+        vm.expectRevert(abi.encodeWithSelector(IContributionLedger.ThresholdAndCircuitDisagree.selector, 0, circuitId));
+        ledger.openCampaign(BASE, BASIS, circuitId, CONFIG, 0);
+        vm.expectRevert(
+            abi.encodeWithSelector(IContributionLedger.ThresholdAndCircuitDisagree.selector, THRESHOLD, bytes32(0))
+        );
+        ledger.openCampaign(BASE, 0, 0, CONFIG, THRESHOLD);
     }
 
     function testFuzz_RevertWhen_TheCircuitIsNotRegistered(bytes32 unknown) public {
         vm.assume(unknown != circuitId && unknown != 0);
         vm.prank(aggregator);
         vm.expectRevert(abi.encodeWithSelector(IContributionLedger.UnknownCircuit.selector, unknown));
-        ledger.openCampaign(BASE, BASIS, unknown, CONFIG);
+        ledger.openCampaign(BASE, BASIS, unknown, CONFIG, THRESHOLD);
     }
 
     function testFuzz_RevertWhen_TheCampaignIsUnknown(bytes32 unknown) public {
@@ -126,7 +137,7 @@ contract CampaignsTest is BaseTest {
         );
         vm.startPrank(caller);
         vm.expectRevert(refusal);
-        ledger.openCampaign(BASE, BASIS, circuitId, CONFIG);
+        ledger.openCampaign(BASE, BASIS, circuitId, CONFIG, THRESHOLD);
         vm.expectRevert(refusal);
         ledger.closeCampaign(id);
         vm.expectRevert(refusal);

@@ -27,6 +27,7 @@ contract CircuitsTest is BaseTest {
         Circuit memory circuit = readoutCircuit();
         circuit.proofLength += 1;
         circuit.isDevSrs = false;
+        circuit.verifier = address(ledger);
         vm.prank(admin);
         vm.expectRevert(abi.encodeWithSelector(IContributionLedger.CircuitAlreadyRegistered.selector, circuitId));
         ledger.registerCircuit(circuit);
@@ -35,13 +36,14 @@ contract CircuitsTest is BaseTest {
 
     function testFuzz_RevertWhen_AFieldIsMissing(uint256 field) public {
         Circuit memory circuit = readoutCircuit();
-        field = bound(field, 0, 5);
+        field = bound(field, 0, 6);
         if (field == 0) circuit.vkHash = 0;
         if (field == 1) circuit.settingsHash = 0;
         if (field == 2) circuit.srsHash = 0;
         if (field == 3) circuit.shape = "";
         if (field == 4) circuit.shape = "a name of one byte more than 31!";
         if (field == 5) circuit.proofLength = 0;
+        if (field == 6) circuit.zeroCommitment = 0;
         vm.prank(admin);
         vm.expectRevert(
             abi.encodeWithSelector(
@@ -49,10 +51,33 @@ contract CircuitsTest is BaseTest {
                 circuit.vkHash,
                 circuit.settingsHash,
                 circuit.srsHash,
+                circuit.zeroCommitment,
                 bytes(circuit.shape).length,
                 circuit.proofLength
             )
         );
+        ledger.registerCircuit(circuit);
+    }
+
+    function testFuzz_RevertWhen_TheVerifierHasNoCode(address account) public {
+        vm.assume(account.code.length == 0);
+        Circuit memory circuit = readoutCircuit();
+        circuit.verifier = account;
+        vm.prank(admin);
+        vm.expectRevert(abi.encodeWithSelector(IContributionLedger.VerifierHasNoCode.selector, account));
+        ledger.registerCircuit(circuit);
+    }
+
+    function testFuzz_RevertWhen_TheDevSrsMeetsAPublicChain(uint64 chainId) public {
+        vm.assume(chainId != 0 && chainId != 31_337 && chainId != 1337);
+        vm.chainId(chainId);
+        Circuit memory circuit = readoutCircuit();
+        circuit.vkHash = keccak256("another vk");
+        vm.startPrank(admin);
+        vm.expectRevert(abi.encodeWithSelector(IContributionLedger.DevSrsOnPublicChain.selector, chainId));
+        ledger.registerCircuit(circuit);
+
+        circuit.isDevSrs = false;
         ledger.registerCircuit(circuit);
     }
 

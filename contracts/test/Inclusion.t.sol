@@ -8,10 +8,12 @@ contract InclusionTest is BaseTest {
     bytes32 internal campaign;
     Contribution[3] internal contributions;
     bytes32[3] internal leaves;
+    bytes32 internal manifest;
 
     function setUp() public override {
         super.setUp();
         campaign = openedCampaign();
+        manifest = resultFor(campaign, 1).manifestDigest;
         for (uint256 i = 0; i < nodes.length; ++i) {
             contributions[i] = contributionFor(campaign, 1, nodes[i]);
             leaves[i] = ledger.leafOf(contributions[i]);
@@ -39,14 +41,14 @@ contract InclusionTest is BaseTest {
     function test_EveryContributionOfASettledRoundIsIncluded() public {
         committed();
         for (uint256 i = 0; i < nodes.length; ++i) {
-            assertTrue(ledger.isIncluded(contributions[i], pathOf(i)));
+            assertTrue(ledger.isIncluded(contributions[i], pathOf(i), manifest));
         }
     }
 
     function test_NothingIsIncludedBeforeTheRoundIsSettled() public {
-        assertFalse(ledger.isIncluded(contributions[2], pathOf(2)));
+        assertFalse(ledger.isIncluded(contributions[2], pathOf(2), manifest));
         sealedRound(campaign, 1);
-        assertFalse(ledger.isIncluded(contributions[2], pathOf(2)));
+        assertFalse(ledger.isIncluded(contributions[2], pathOf(2), manifest));
     }
 
     function testFuzz_AChangedFieldIsNotIncluded(uint256 i, uint256 field) public {
@@ -67,12 +69,21 @@ contract InclusionTest is BaseTest {
         if (field == 10) changed.reason += 1;
         if (field == 11) changed.numExamples += 1;
         if (field == 12) changed.weight += 1;
-        assertFalse(ledger.isIncluded(changed, pathOf(i)));
+        assertFalse(ledger.isIncluded(changed, pathOf(i), manifest));
+    }
+
+    function testFuzz_AnotherManifestDoesNotInclude(bytes32 other) public {
+        committed();
+        vm.assume(other != manifest);
+        assertFalse(ledger.isIncluded(contributions[0], pathOf(0), other));
+        // Nor does a manifest digest pass for a root, or a root for a leaf.
+        bytes32 root = pair(pair(leaves[0], leaves[1]), leaves[2]);
+        assertFalse(ledger.isIncluded(contributions[0], new bytes32[](0), root));
     }
 
     function test_AWrongPathDoesNotInclude() public {
         committed();
-        assertFalse(ledger.isIncluded(contributions[0], pathOf(1)));
-        assertFalse(ledger.isIncluded(contributions[0], new bytes32[](0)));
+        assertFalse(ledger.isIncluded(contributions[0], pathOf(1), manifest));
+        assertFalse(ledger.isIncluded(contributions[0], new bytes32[](0), manifest));
     }
 }

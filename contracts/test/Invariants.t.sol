@@ -14,7 +14,7 @@ contract InvariantsTest is Test {
     function setUp() public {
         handler = new LedgerHandler();
         ledger = ContributionLedger(handler.ledgerAddress());
-        bytes4[] memory steps = new bytes4[](9);
+        bytes4[] memory steps = new bytes4[](11);
         steps[0] = LedgerHandler.mine.selector;
         steps[1] = LedgerHandler.openCampaign.selector;
         steps[2] = LedgerHandler.admitOrEject.selector;
@@ -24,6 +24,8 @@ contract InvariantsTest is Test {
         steps[6] = LedgerHandler.commitRound.selector;
         steps[7] = LedgerHandler.runRound.selector;
         steps[8] = LedgerHandler.closeCampaign.selector;
+        steps[9] = LedgerHandler.mixSeed.selector;
+        steps[10] = LedgerHandler.retireShard.selector;
         targetContract(address(handler));
         targetSelector(FuzzSelector({addr: address(handler), selectors: steps}));
     }
@@ -76,6 +78,13 @@ contract InvariantsTest is Test {
                 ? ledger.ZERO_V_DIGEST()
                 : ledger.roundOf(id, campaign.settledRounds).vDigest;
             assertEq(campaign.vDigest, inForce);
+        }
+    }
+
+    function invariant_DrawsOfSettledRoundsNeverChange() public view {
+        for (uint256 i = 0; i < handler.settledLength(); ++i) {
+            (bytes32 campaign, uint64 round,) = handler.settledEntries(i);
+            assertEq(handler.drawnShards(campaign, round), handler.draws(campaign, round));
         }
     }
 

@@ -38,6 +38,7 @@ contract LedgerHandler is BaseTest {
     mapping(bytes32 topic => uint256) public eventCount;
     mapping(bytes32 campaign => uint32) public enrolments;
     mapping(bytes32 campaign => uint64) public commits;
+    mapping(bytes32 campaign => mapping(uint64 round => bytes32)) public draws;
     uint256 internal attempts;
     SettledEntry[] public settledEntries;
     EnrolledEntry[] public enrolledEntries;
@@ -80,7 +81,12 @@ contract LedgerHandler is BaseTest {
     function fixedContent(Campaign memory campaign) public pure returns (bytes32) {
         return keccak256(
             abi.encode(
-                campaign.baseDigest, campaign.basisDigest, campaign.circuitId, campaign.configDigest, campaign.index
+                campaign.baseDigest,
+                campaign.basisDigest,
+                campaign.circuitId,
+                campaign.configDigest,
+                campaign.threshold,
+                campaign.index
             )
         );
     }
@@ -124,12 +130,14 @@ contract LedgerHandler is BaseTest {
         }
     }
 
-    function openRound(uint256 c, bytes32 updatesRoot) external counted {
+    function openRound(uint256 c, bytes32 updatesRoot, bool isSame) external counted {
         bytes32 campaign = campaigns[c % campaigns.length];
         uint64 round = ledger.campaignOf(campaign).settledRounds + 1;
-        RoundStatus status = ledger.roundOf(campaign, round).status;
+        Round memory found = ledger.roundOf(campaign, round);
+        if (found.status == RoundStatus.Voided && isSame) updatesRoot = found.updatesRoot;
+        bool isReopened = found.status == RoundStatus.Voided && updatesRoot == found.updatesRoot;
         bool isAllowed = ledger.campaignOf(campaign).status != CampaignStatus.Closed
-            && (status == RoundStatus.Unknown || status == RoundStatus.Voided);
+            && (found.status == RoundStatus.Unknown || isReopened);
 
         vm.prank(aggregator);
         try ledger.openRound(campaign, round, updatesRoot) {
@@ -148,6 +156,38 @@ contract LedgerHandler is BaseTest {
             ledger.sealSeed(campaign, round);
         } else {
             ledger.voidRound(campaign, round);
+        }
+    }
+
+    function mixSeed(uint256 c, bytes32 noncesRoot) external counted {
+        bytes32 campaign = campaigns[c % campaigns.length];
+        uint64 round = ledger.campaignOf(campaign).settledRounds + 1;
+        Round memory found = ledger.roundOf(campaign, round);
+        bool isAllowed = found.status == RoundStatus.Sealed && found.noncesRoot == 0 && noncesRoot != 0;
+
+        vm.prank(aggregator);
+        try ledger.mixSeed(campaign, round, noncesRoot) {
+            assertTrue(isAllowed, "mixed though it was not allowed");
+        } catch {
+            assertFalse(isAllowed, "refused though it was allowed");
+        }
+    }
+
+    function retireShard(uint256 c, uint256 i, uint8 index) external counted {
+        bytes32 campaign = campaigns[c % campaigns.length];
+        address node = nodes[i % nodes.length];
+        uint64 round = ledger.campaignOf(campaign).settledRounds + 1;
+        index = index % 9;
+        bool isAllowed = ledger.campaignOf(campaign).status != CampaignStatus.Closed
+            && ledger.roundOf(campaign, round).status == RoundStatus.Sealed && index < 8
+            && ledger.enrolmentOf(campaign, node).node != address(0)
+            && ledger.retiredRoundsOf(campaign, node)[index] == 0;
+
+        vm.prank(aggregator);
+        try ledger.retireShard(campaign, node, index) {
+            assertTrue(isAllowed, "retired though it was not allowed");
+        } catch {
+            assertFalse(isAllowed, "refused though it was allowed");
         }
     }
 
@@ -174,8 +214,7 @@ contract LedgerHandler is BaseTest {
         bytes32 campaign = campaigns[c % campaigns.length];
         uint64 round = ledger.campaignOf(campaign).settledRounds + 1;
         if (ledger.campaignOf(campaign).status == CampaignStatus.Closed) return;
-        RoundStatus status = ledger.roundOf(campaign, round).status;
-        if (status == RoundStatus.Opened || status == RoundStatus.Sealed) return;
+        if (ledger.roundOf(campaign, round).status != RoundStatus.Unknown) return;
 
         settledRound(campaign, round);
         remember(campaign, round);
@@ -188,7 +227,21 @@ contract LedgerHandler is BaseTest {
         ledger.closeCampaign(campaign);
     }
 
+    /// @dev The shards on which each node proves its own step in a settled round, 8 where none is left.
+    function drawnShards(bytes32 campaign, uint64 round) public view returns (bytes32) {
+        uint8[3] memory drawn;
+        for (uint256 i = 0; i < nodes.length; ++i) {
+            try ledger.drawnShardOf(campaign, round, nodes[i], nodes[i]) returns (uint8 index) {
+                drawn[i] = index;
+            } catch {
+                drawn[i] = 8;
+            }
+        }
+        return keccak256(abi.encode(drawn));
+    }
+
     function remember(bytes32 campaign, uint64 round) internal {
+        draws[campaign][round] = drawnShards(campaign, round);
         commits[campaign] += 1;
         settledEntries.push(SettledEntry(campaign, round, keccak256(abi.encode(ledger.roundOf(campaign, round)))));
         isFormerHead[lastHead] = true;

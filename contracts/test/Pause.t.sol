@@ -50,13 +50,17 @@ contract PauseTest is BaseTest {
         ledger.registerCircuit(readoutCircuit());
         vm.startPrank(aggregator);
         refuse();
-        ledger.openCampaign(BASE, BASIS, circuitId, CONFIG);
+        ledger.openCampaign(BASE, BASIS, circuitId, CONFIG, THRESHOLD);
         refuse();
         ledger.closeCampaign(campaign);
         refuse();
         ledger.openRound(campaign, 2, 0);
         refuse();
         ledger.commitRound(resultFor(campaign, 1));
+        refuse();
+        ledger.mixSeed(campaign, 1, keccak256("nonces"));
+        refuse();
+        ledger.retireShard(campaign, nodes[0], 0);
         vm.roll(block.number + 300);
         refuse();
         ledger.voidRound(campaign, 1);

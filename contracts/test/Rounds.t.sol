@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+
 import {BaseTest} from "./BaseTest.sol";
 import {
     CampaignStatus,
@@ -46,9 +48,7 @@ contract RoundsTest is BaseTest {
     function test_OpeningFixesTheUpdatesAndEndsEnrolment() public {
         bytes32 updates = keccak256("updates");
         vm.expectEmit(address(ledger));
-        emit IContributionLedger.RoundOpened(
-            campaign, 1, 1, updates, ledger.modelInForce(campaign), uint64(block.number + 1)
-        );
+        emit IContributionLedger.RoundOpened(campaign, 1, 1, updates, uint64(block.number + 1));
         vm.prank(aggregator);
         ledger.openRound(campaign, 1, updates);
 
@@ -152,11 +152,22 @@ contract RoundsTest is BaseTest {
         ledger.voidRound(campaign, 1);
         assertEq(uint8(ledger.roundOf(campaign, 1).status), uint8(RoundStatus.Voided));
 
-        sealedRound(campaign, 1);
+        sealedRound(campaign, 1); // the same updates as before
         assertEq(ledger.roundOf(campaign, 1).attempt, 2);
         vm.prank(aggregator);
         ledger.commitRound(resultFor(campaign, 1));
         assertEq(ledger.campaignOf(campaign).settledRounds, 1);
+    }
+
+    function testFuzz_RevertWhen_ALostDrawIsUsedToChooseOtherUpdates(bytes32 otherRoot) public {
+        openedRound(campaign, 1);
+        bytes32 root = ledger.roundOf(campaign, 1).updatesRoot;
+        vm.assume(otherRoot != root);
+        vm.roll(block.number + 300);
+        ledger.voidRound(campaign, 1);
+        vm.prank(aggregator);
+        vm.expectRevert(abi.encodeWithSelector(IContributionLedger.UpdatesChanged.selector, root, otherRoot));
+        ledger.openRound(campaign, 1, otherRoot);
     }
 
     function testFuzz_RevertWhen_VoidingWhileTheSeedCanBeSealed(uint256 delay) public {
@@ -196,7 +207,7 @@ contract RoundsTest is BaseTest {
         bytes32 root,
         uint32 count,
         uint32 admittedCount,
-        int256 improvement
+        int120 improvement
     ) public {
         vm.assume(vDigest != 0 && root != 0);
         sealedRound(campaign, 1);
@@ -214,7 +225,7 @@ contract RoundsTest is BaseTest {
             keccak256(abi.encode(bytes32(0), enrolments, before.updatesRoot, before.seed, before.attempt, result));
 
         vm.expectEmit(address(ledger));
-        emit IContributionLedger.RoundCommitted(campaign, 1, result, model, head);
+        emit IContributionLedger.RoundCommitted(campaign, 1, result, head);
         vm.prank(aggregator);
         ledger.commitRound(result);
 
@@ -224,10 +235,9 @@ contract RoundsTest is BaseTest {
         assertEq(uint8(settled.status), uint8(RoundStatus.Settled));
         assertEq(uint8(settled.evidence), uint8(Evidence.Proven));
         assertEq(settled.vDigest, vDigest);
-        assertEq(settled.contributionsRoot, root);
+        assertEq(settled.recordDigest, keccak256(abi.encode(root, result.manifestDigest)));
         assertEq(settled.count, result.count);
         assertEq(settled.admittedCount, result.admittedCount);
-        assertEq(settled.manifestDigest, result.manifestDigest);
         assertEq(settled.improvement, improvement);
     }
 
@@ -320,6 +330,16 @@ contract RoundsTest is BaseTest {
         result.improvement = 1;
         refuseCommit(
             result, abi.encodeWithSelector(IContributionLedger.ImprovementWithoutAdmission.selector, int256(1))
+        );
+    }
+
+    function testFuzz_RevertWhen_TheImprovementIsBeyondWhatACircuitCanShow(int256 improvement) public {
+        vm.assume(improvement > type(int120).max || improvement < type(int120).min);
+        sealedRound(campaign, 1);
+        RoundResult memory result = resultFor(campaign, 1);
+        result.improvement = improvement;
+        refuseCommit(
+            result, abi.encodeWithSelector(SafeCast.SafeCastOverflowedIntDowncast.selector, uint8(120), improvement)
         );
     }
 

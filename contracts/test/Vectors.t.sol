@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {stdJson} from "forge-std/StdJson.sol";
 
 import {ContributionLedger} from "../src/ContributionLedger.sol";
-import {Circuit, Contribution, Enrolment, NodeStatus, RoundResult} from "../src/IContributionLedger.sol";
+import {Circuit, Contribution, Enrolment, NodeStatus, Purpose, RoundResult} from "../src/IContributionLedger.sol";
 import {BaseTest} from "./BaseTest.sol";
 
 /// @notice The values of tests/vectors/digests.json, which Python computed, as the contract computes them.
@@ -16,6 +16,7 @@ contract VectorsTest is BaseTest {
     bytes32 internal basis;
 
     function setUp() public override {
+        verifier = deployedVerifier();
         json = vm.readFile("../tests/vectors/digests.json");
         vm.chainId(json.readUint(".chainId"));
         address ledgerAddress = json.readAddress(".ledger");
@@ -30,7 +31,7 @@ contract VectorsTest is BaseTest {
         bytes32 base = json.readBytes32(".model.base");
         bytes32 config = json.readBytes32(".campaign.config");
         vm.prank(aggregator);
-        campaign = ledger.openCampaign(base, basis, circuitId, config);
+        campaign = ledger.openCampaign(base, basis, circuitId, config, THRESHOLD);
     }
 
     function circuitOfVectors() internal view returns (Circuit memory) {
@@ -38,7 +39,9 @@ contract VectorsTest is BaseTest {
             vkHash: json.readBytes32(".circuit.vk"),
             settingsHash: json.readBytes32(".circuit.settings"),
             srsHash: json.readBytes32(".circuit.srs"),
+            zeroCommitment: keccak256("zero"),
             shape: json.readString(".circuit.shape"),
+            verifier: verifier,
             proofLength: 3520,
             isDevSrs: true
         });
@@ -81,8 +84,7 @@ contract VectorsTest is BaseTest {
     }
 
     function test_DigestOfAProof() public view {
-        uint256[] memory values = json.readUintArray(".proof.instances");
-        uint256[3] memory instances = [values[0], values[1], values[2]];
+        uint256[] memory instances = json.readUintArray(".proof.instances");
         bytes32 proofDigest = keccak256(abi.encode(json.readBytes(".proof.content"), instances));
         assertEq(proofDigest, json.readBytes32(".proof.digest"));
     }
@@ -99,23 +101,83 @@ contract VectorsTest is BaseTest {
             uint64(json.readUint(".updateLeaf.round")),
             node,
             ledger.modelInForce(campaign),
-            json.readBytes32(".weights.digest")
+            json.readBytes32(".weights.digest"),
+            json.readBytes32(".updateLeaf.nonceDigest")
         );
         assertEq(update, json.readBytes32(".updateLeaf.leaf"));
     }
 
     function test_HashOfAnUpdate() public view {
-        bytes32 typehash = keccak256("Update(bytes32 campaign,uint64 round,bytes32 baseModelDigest,bytes32 vDigest)");
+        bytes32 typehash = keccak256(
+            "Update(bytes32 campaign,uint64 round,bytes32 baseModelDigest,bytes32 vDigest,bytes32 nonceDigest)"
+        );
         bytes32 updateHash = keccak256(
             abi.encode(
                 typehash,
                 campaign,
                 json.readUint(".updateLeaf.round"),
                 json.readBytes32(".signatures.update.baseModelDigest"),
-                json.readBytes32(".weights.digest")
+                json.readBytes32(".weights.digest"),
+                json.readBytes32(".updateLeaf.nonceDigest")
             )
         );
         assertEq(updateHash, json.readBytes32(".signatures.update.hash"));
+    }
+
+    /// @dev Round 1 of the campaign, sealed with the seed of the vectors.
+    function sealedWithTheSeedOfVectors() internal {
+        openedRound(campaign, 1);
+        uint256 opened = block.number;
+        vm.roll(opened + 2);
+        vm.setBlockhash(opened + 1, json.readBytes32(".draws.seed"));
+        ledger.sealSeed(campaign, 1);
+    }
+
+    function test_NumbersOfEveryPurpose() public {
+        sealedWithTheSeedOfVectors();
+        for (uint256 i = 0; i < 5; ++i) {
+            string memory entryKey = string.concat(".draws.numbers[", vm.toString(i), "]");
+            uint256 number = ledger.drawOf(
+                campaign,
+                1,
+                Purpose(json.readUint(string.concat(entryKey, ".purpose"))),
+                json.readAddress(string.concat(entryKey, ".prover")),
+                json.readAddress(string.concat(entryKey, ".candidate")),
+                json.readUint(string.concat(entryKey, ".position"))
+            );
+            assertEq(number, json.readUint(string.concat(entryKey, ".number")));
+        }
+    }
+
+    function test_DrawnReviewers() public {
+        sealedWithTheSeedOfVectors();
+        address candidate = json.readAddress(".draws.reviewersOf.candidate");
+        address[] memory left = json.readAddressArray(".draws.reviewersOf.peers");
+        address[] memory drawn = json.readAddressArray(".draws.reviewersOf.drawn");
+        for (uint256 position = 0; position < drawn.length; ++position) {
+            uint256 count = left.length - position;
+            uint256 number = ledger.drawOf(campaign, 1, Purpose.Reviewer, address(0), candidate, position) % count;
+            assertEq(left[number], drawn[position]);
+            for (uint256 i = number; i + 1 < count; ++i) {
+                left[i] = left[i + 1];
+            }
+        }
+    }
+
+    function test_DrawnShards() public {
+        sealedWithTheSeedOfVectors();
+        uint256[] memory shards = json.readUintArray(".draws.shards");
+        for (uint256 i = 0; i < shards.length; ++i) {
+            address node = json.readAddress(string.concat(".draws.nodes[", vm.toString(i), "]"));
+            assertEq(ledger.drawnShardOf(campaign, 1, node, node), shards[i]);
+        }
+    }
+
+    function test_SeedWithNonces() public {
+        sealedWithTheSeedOfVectors();
+        vm.prank(aggregator);
+        ledger.mixSeed(campaign, 1, json.readBytes32(".nonces.root"));
+        assertEq(ledger.roundOf(campaign, 1).seed, json.readBytes32(".nonces.seed"));
     }
 
     function test_ContributionsAreIncludedByTheirPaths() public {
@@ -129,7 +191,9 @@ contract VectorsTest is BaseTest {
             string memory entryKey = string.concat(".contributions.entries[", vm.toString(i), "]");
             Contribution memory entry = abi.decode(json.readBytes(string.concat(entryKey, ".encoded")), (Contribution));
             assertEq(ledger.leafOf(entry), json.readBytes32(string.concat(entryKey, ".leaf")));
-            assertTrue(ledger.isIncluded(entry, json.readBytes32Array(string.concat(entryKey, ".path"))));
+            assertTrue(
+                ledger.isIncluded(entry, json.readBytes32Array(string.concat(entryKey, ".path")), result.manifestDigest)
+            );
         }
     }
 

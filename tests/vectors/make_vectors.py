@@ -1,6 +1,6 @@
 """Writes digests.json, the values that Python and the contract must agree on; both test suites read it.
 
-python tests/vectors/make_vectors.py
+python -m tests.vectors.make_vectors
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import numpy as np
 from eth_abi import encode as abi_encode
 from eth_account import Account
 
+from tests.vectors.make_proof import portable
 from zk0_proofs import digest, signatures
 from zk0_proofs.files import write_atomic
+from zk0_proofs.rules import challenge
 from zk0_proofs.types import (
     NO_ADDRESS,
     Address,
@@ -40,6 +42,7 @@ CIRCUIT = digest.circuit_id(VK, SETTINGS, SRS, SHAPE)
 CAMPAIGN = digest.campaign_id(DOMAIN, 1, BASE, BASIS, CIRCUIT, CONFIG)
 COMMITMENT = Point(x=1, y=2)  # the generator: digests do not ask whose commitment it is
 ROUND = 2**40 + 3
+SEED, NONCE = digest.keccak(b"block hash"), digest.keccak(b"nonce")
 DEADLINE = 2**40
 PROOF = Proof(content=bytes(range(256)) * 2 + b"\x01", instances=(0, 2**127 - 1, 2**250 + 7))
 
@@ -60,7 +63,14 @@ def build() -> dict[str, Any]:
         ],
         "proof": _proof(),
         "shardLeaf": {"node": _node(0), "index": 7, "leaf": _shard_leaf()},
-        "updateLeaf": {"node": _node(0), "round": ROUND, "leaf": digest.update_leaf(_update())},
+        "updateLeaf": {
+            "node": _node(0),
+            "round": ROUND,
+            "nonceDigest": _update().nonce_digest,
+            "leaf": digest.update_leaf(_update()),
+        },
+        "nonces": _nonces(),
+        "draws": _draws(),
         "contributions": _contributions(),
         "signatures": _signatures(),
     }
@@ -68,20 +78,7 @@ def build() -> dict[str, Any]:
 
 def text() -> str:
     """Return the content of digests.json."""
-    return json.dumps(_portable(build()), indent=1) + "\n"
-
-
-def _portable(value: Any) -> Any:
-    # Integers are decimal strings, so that no JSON reader rounds them.
-    if isinstance(value, bytes):
-        return "0x" + value.hex()
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _portable(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_portable(entry) for entry in value]
-    return value
+    return json.dumps(portable(build()), indent=1) + "\n"
 
 
 def _node(i: int) -> Address:
@@ -134,7 +131,51 @@ def _update() -> Update:
         node=_node(0),
         base_model_digest=digest.model_digest(BASE, BASIS, digest.zero_v_digest()),
         v_digest=_v_digest(),
+        nonce_digest=digest.nonce_digest(CAMPAIGN, ROUND, _node(0), NONCE),
     )
+
+
+def _nonces() -> dict[str, Any]:
+    leaves = [digest.nonce_leaf(CAMPAIGN, ROUND, node, NONCE) for node in sorted((_node(0), _node(1)))]
+    root = digest.merkle_root(leaves)
+    return {
+        "nonce": NONCE,
+        "nodes": sorted((_node(0), _node(1))),
+        "root": root,
+        "seed": digest.mixed_seed(SEED, root),
+    }
+
+
+def _draws() -> dict[str, Any]:
+    """Numbers of every purpose, the shards of all nodes, and the members that a sequence names."""
+    members = [_node(i) for i in range(len(NODES))]
+    numbers = [
+        {
+            "purpose": int(purpose),
+            "prover": prover,
+            "candidate": candidate,
+            "position": position,
+            "number": challenge.draw(SEED, purpose, CAMPAIGN, 1, prover, candidate, position),
+        }
+        for purpose, prover, candidate, position in (
+            (challenge.Purpose.SHARD, _node(0), _node(0), 0),
+            (challenge.Purpose.SHARD, _node(1), NO_ADDRESS, 0),
+            (challenge.Purpose.REVIEWER, NO_ADDRESS, _node(2), 1),
+            (challenge.Purpose.AUDIT, NO_ADDRESS, NO_ADDRESS, 2**200),
+            (challenge.Purpose.PROPOSER, NO_ADDRESS, NO_ADDRESS, 3),
+        )
+    ]
+    return {
+        "seed": SEED,
+        "nodes": members,
+        "numbers": numbers,
+        "shards": [challenge.draw_shard(SEED, CAMPAIGN, 1, node, node) for node in members],
+        "reviewersOf": {
+            "candidate": _node(0),
+            "peers": sorted(members[1:]),
+            "drawn": challenge.draw_reviewers(SEED, CAMPAIGN, 1, _node(0), members, 3),
+        },
+    }
 
 
 def _contribution(i: int) -> Contribution:

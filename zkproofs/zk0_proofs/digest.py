@@ -19,6 +19,7 @@ CONTRIBUTION_TYPES = (
 )  # fmt: skip
 """ABI types of a contribution's words, in the order of the contract's struct."""
 
+_NONCE_TYPES = ("bytes32", "uint64", "address", "bytes32")
 _SAFE_INTEGER = 2**53 - 1
 
 
@@ -62,10 +63,14 @@ def v_digest(weights: Integers, commitment: Point) -> Digest:
     V = 0 has one digest on every circuit, with (0, 0) in the place of its commitment: EZKL fills the unusable
     rows of a column with ones, so its C(0) is a point that depends on the SRS.
     """
+    point = commitment if weights.any() else Point(x=0, y=0)
+    return keccak_abi(["bytes32", "bytes32"], [weights_digest(weights), keccak(point.to_bytes())])
+
+
+def weights_digest(weights: Integers) -> Digest:
+    """Return the digest of the integers of V alone, row by row: one half of vDigest."""
     values = [int(entry) for entry in weights.reshape(-1)]
-    point = commitment if any(values) else Point(x=0, y=0)
-    integers = keccak_abi([f"int256[{len(values)}]"], [values])
-    return keccak_abi(["bytes32", "bytes32"], [integers, keccak(point.to_bytes())])
+    return keccak_abi([f"int256[{len(values)}]"], [values])
 
 
 def arrays_digest(arrays: Mapping[str, npt.NDArray[np.float32]]) -> Digest:
@@ -125,7 +130,7 @@ def statement_tag(
 
 def proof_digest(proof: Proof) -> Digest:
     """Return the digest of a proof with its instances, as a contribution records it."""
-    return keccak_abi(["bytes", "uint256[3]"], [proof.content, list(proof.instances)])
+    return keccak_abi(["bytes", "uint256[]"], [proof.content, list(proof.instances)])
 
 
 def _leaf(types: Sequence[str], values: Sequence[Any]) -> Digest:
@@ -144,8 +149,49 @@ def shard_leaf(campaign: Digest, node: Address, index: int, commitment: Point) -
 def update_leaf(update: Update) -> Digest:
     """Return the leaf of an update under the root that `openRound` fixes (R3)."""
     return _leaf(
-        ["bytes32", "uint64", "address", "bytes32", "bytes32"],
-        [update.campaign, update.round, update.node, update.base_model_digest, update.v_digest],
+        ["bytes32", "uint64", "address", "bytes32", "bytes32", "bytes32"],
+        [
+            update.campaign,
+            update.round,
+            update.node,
+            update.base_model_digest,
+            update.v_digest,
+            update.nonce_digest,
+        ],
+    )
+
+
+def nonce_digest(campaign: Digest, round_number: int, node: Address, nonce: Digest) -> Digest:
+    """Return the commitment to a nonce that a node signs with its update (R2).
+
+    Equal to the nonce's leaf hashed once, so that a revealed nonce is a leaf of the round's nonces root.
+    """
+    return keccak_abi(_NONCE_TYPES, [campaign, round_number, node, nonce])
+
+
+def nonce_leaf(campaign: Digest, round_number: int, node: Address, nonce: Digest) -> Digest:
+    """Return the leaf of a revealed nonce under the root that `mixSeed` records (R3)."""
+    return _leaf(_NONCE_TYPES, [campaign, round_number, node, nonce])
+
+
+def mixed_seed(block_hash: Digest, nonces_root: Digest) -> Digest:
+    """Return the seed of a round into which nonces were mixed (R3)."""
+    return keccak_abi(["bytes32", "bytes32"], [block_hash, nonces_root])
+
+
+def record_digest(contributions_root: Digest, manifest_digest: Digest) -> Digest:
+    """Return what the ledger stores of a settled round's record (R8)."""
+    return keccak_abi(["bytes32", "bytes32"], [contributions_root, manifest_digest])
+
+
+def reviews_digest(
+    reviewers: Sequence[Address], improvements: Sequence[int], proofs: Sequence[Digest]
+) -> Digest:
+    """Return the digest of a contribution's valid reviews in the order of the draw; zero without any (R6)."""
+    if not reviewers:
+        return Digest(bytes(32))
+    return keccak_abi(
+        ["address[]", "int256[]", "bytes32[]"], [list(reviewers), list(improvements), list(proofs)]
     )
 
 
@@ -207,3 +253,41 @@ def merkle_root_from_path(leaf: Digest, path: Sequence[Digest]) -> Digest:
 
 def _pair(first: Digest, second: Digest) -> Digest:
     return keccak(min(first, second) + max(first, second))
+
+
+# Samples: a tree in which each position has one place, so that nobody can have two samples to choose from.
+
+
+def sample_root(leaves: Sequence[Digest]) -> Digest:
+    """Return the root over samples in their order; the number of them is part of it.
+
+    Unlike in the trees above, pairs are not sorted and all paths have one length: a path tells its position.
+    """
+    return _counted(len(leaves), _ordered_levels(leaves)[-1][0])
+
+
+def sample_path(leaves: Sequence[Digest], index: int) -> tuple[Digest, ...]:
+    """Return the siblings that lead from sample `index` to the root."""
+    return tuple(level[(index >> depth) ^ 1] for depth, level in enumerate(_ordered_levels(leaves)[:-1]))
+
+
+def sample_root_from_path(leaf: Digest, index: int, count: int, path: Sequence[Digest]) -> Digest | None:
+    """Return the root that `path` leads to; None if its length is not that of a tree over `count` samples."""
+    if not 0 <= index < count or len(path) != (count - 1).bit_length():
+        return None
+    for depth, sibling in enumerate(path):
+        leaf = keccak(sibling + leaf) if index >> depth & 1 else keccak(leaf + sibling)
+    return _counted(count, leaf)
+
+
+def _ordered_levels(leaves: Sequence[Digest]) -> list[list[Digest]]:
+    width = 1 << max(0, len(leaves) - 1).bit_length()
+    levels = [[*leaves, *[Digest(bytes(32))] * (width - len(leaves))]]
+    while len(levels[-1]) > 1:
+        below = levels[-1]
+        levels.append([keccak(below[i] + below[i + 1]) for i in range(0, len(below), 2)])
+    return levels
+
+
+def _counted(count: int, root: Digest) -> Digest:
+    return keccak_abi(["uint256", "bytes32"], [count, root])

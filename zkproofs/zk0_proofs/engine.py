@@ -1,4 +1,4 @@
-"""EZKL behind six calls: the only module that imports it, and the only one that catches its errors.
+"""EZKL behind seven calls: the only module that imports it, and the only one that catches its errors.
 
 EZKL reports every fault as RuntimeError, or as a Rust panic, which is no `Exception`; both leave here as
 ProverError. It would log to the root logger and keep lookup tables in ~/.ezkl: here it is quiet, and what it
@@ -16,6 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -110,6 +111,29 @@ def compile_and_setup(network: Path, settings: Path, compiled: Path, vk: Path, p
     """Write the compiled circuit and its keys."""
     _call(_ezkl().compile_circuit, str(network), str(compiled), str(settings))
     _call(_ezkl().setup, str(compiled), str(vk), str(pk), srs_path=str(srs))
+
+
+def create_verifier(vk: Path, settings: Path, srs: Path, folder: Path) -> str:
+    """Return the Solidity source of the verifier contract for `vk`; `folder` is for temporary files.
+
+    EZKL writes the source first and then looks for a compiler in the home folder, only to make an ABI. That
+    this fails, or not, is of no interest; the home is `folder`, so that nothing stays behind.
+    """
+    output = folder / "verifier.sol"
+    paths = (str(vk), str(settings), str(output), str(folder / "verifier.abi"))
+    home = os.environ.get("HOME")
+    os.environ["HOME"] = str(folder)
+    try:
+        with suppress(ProverError):
+            _call(_ezkl().create_evm_verifier, *paths, srs_path=str(srs), reusable=False)
+    finally:
+        if home is None:
+            del os.environ["HOME"]
+        else:
+            os.environ["HOME"] = home
+    if not output.is_file():
+        raise ProverError("EZKL create_evm_verifier wrote no contract; is the verification key whole?")
+    return output.read_text()
 
 
 def commit(elements: Sequence[str], vk: Path, settings: Path, srs: Path) -> Point:
