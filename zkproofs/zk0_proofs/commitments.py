@@ -6,6 +6,7 @@ import json
 import random
 import secrets
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import filelock
@@ -24,6 +25,9 @@ PROOFS_PER_SHARD = 64
 """Each proof gives away one linear equation in a shard's second moments, which have 720 unknowns."""
 
 _USE_LIMIT_BYTES = 1_000
+_NO_ROUND = -1
+_COMMITMENTS_KEPT = 4096
+"""A commitment with its weights is 2 KiB."""
 
 SaltSource = Callable[[int], int]
 """Returns a random integer below its argument."""
@@ -32,6 +36,23 @@ SaltSource = Callable[[int], int]
 def commit_weights(artifacts: CircuitArtifacts, values: Integers) -> Point:
     """Return C(V); it hides nothing: V is public, and every verifier computes it again."""
     return engine.commit(vector(values.ravel()), artifacts.vk, artifacts.settings, artifacts.srs)
+
+
+class WeightCommitter:
+    """Commits to V and remembers: claims share weights, and rules ask more than once."""
+
+    def __init__(self, artifacts: CircuitArtifacts) -> None:
+        self._artifacts = artifacts
+        self._known: dict[bytes, Point] = {}
+
+    def __call__(self, values: Integers) -> Point:
+        """Return C(V)."""
+        key = values.tobytes()
+        if key not in self._known:
+            if len(self._known) >= _COMMITMENTS_KEPT:
+                self._known.clear()
+            self._known[key] = commit_weights(self._artifacts, values)
+        return self._known[key]
 
 
 def committed_weights(artifacts: CircuitArtifacts, values: Integers) -> CommittedWeights:
@@ -72,7 +93,7 @@ def require_salts(salts: bytes, count: int) -> None:
 
 
 class ShardUse:
-    """Counts on disk how many proofs were begun on one shard, and retires it at 64.
+    """Counts on disk how many proofs were begun on one shard, and retires it at 64 or after an audit.
 
     A proof is counted before it is made: a crash may waste a count and never forgets one.
     """
@@ -90,51 +111,64 @@ class ShardUse:
         if path.exists():
             raise StateError(f"{path} exists: the shard is in use; make a new shard instead of resetting it")
         use = cls(path)
-        use._write(0, "")
+        use._write(_Use(used=0, retired="", last_round=_NO_ROUND))
         return use
 
     @property
     def used(self) -> int:
         """Return how many proofs were begun."""
-        return self._read()[0]
+        return self._read().used
 
     @property
     def retired(self) -> str:
         """Return why the shard may not be used any more; empty while it may."""
-        return self._read()[1]
+        return self._read().retired
 
-    def spend(self) -> int:
-        """Count one proof and return how many are left.
+    def spend(self, round_number: int) -> int:
+        """Count one proof of a round and return how many are left.
 
         Raises:
             StateError: the shard is retired, or its counter is missing or damaged.
         """
         with self._locked():
-            used, reason = self._read()
-            if reason:
-                raise StateError(f"shard {self._path.parent.name} is retired ({reason}); enrol a new one")
-            used += 1
-            self._write(used, f"{PROOFS_PER_SHARD} proofs made" if used >= PROOFS_PER_SHARD else "")
+            use = self._read()
+            if use.retired and round_number > use.last_round:
+                raise StateError(
+                    f"shard {self._path.parent.name} is retired ({use.retired}); enrol a new one"
+                )
+            used = use.used + 1
+            if used >= PROOFS_PER_SHARD and not use.retired:
+                use = replace(use, retired=f"{PROOFS_PER_SHARD} proofs made", last_round=_NO_ROUND)
+            self._write(replace(use, used=used))
             return PROOFS_PER_SHARD - used
 
-    def retire(self, reason: str) -> None:
-        """Refuse every further proof, as after an audit that opened the shard."""
+    def retire(self, last_round: int, reason: str) -> None:
+        """Refuse every proof after `last_round`, as after an audit that opened the shard in that round."""
         with self._locked():
-            used, earlier = self._read()
-            self._write(used, earlier or reason)
+            use = self._read()
+            if not use.retired:
+                self._write(replace(use, retired=reason, last_round=last_round))
 
     def _locked(self) -> filelock.BaseFileLock:
         return filelock.FileLock(f"{self._path}.lock")
 
-    def _read(self) -> tuple[int, str]:
+    def _read(self) -> _Use:
         try:
-            document = json.loads(read_limited(self._path, _USE_LIMIT_BYTES))
-            used, reason = document["used"], document["retired"]
-            if isinstance(used, int) and used >= 0 and isinstance(reason, str):
-                return used, reason
-        except (ValueError, KeyError, TypeError):
+            use = _Use(**json.loads(read_limited(self._path, _USE_LIMIT_BYTES)))
+            counts = type(use.used) is int and use.used >= 0 and type(use.last_round) is int
+            if counts and isinstance(use.retired, str):
+                return use
+        except (ValueError, TypeError):
             pass
         raise StateError(f"{self._path} is damaged; how often the shard was used is lost: enrol a new one")
 
-    def _write(self, used: int, reason: str) -> None:
-        write_atomic(self._path, json.dumps({"used": used, "retired": reason}).encode(), mode=0o600)
+    def _write(self, use: _Use) -> None:
+        write_atomic(self._path, json.dumps(asdict(use)).encode(), mode=0o600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Use:
+    used: int
+    retired: str
+    last_round: int
+    """Last round that may still use a retired shard."""

@@ -22,19 +22,33 @@ from .encoding import (
     Document,
     Examples,
     HexDigest,
+    HexPoint,
     HexSignature,
     LossText,
     Uint64,
     Weights,
 )
 from .errors import WireError
-from .rules.manifest import EnrolmentRecord, ProofRecord, UpdateRecord
+from .rules.manifest import (
+    MAX_PROOFS,
+    AnswerRecord,
+    EnrolmentRecord,
+    NonceRecord,
+    ReceiptRecord,
+    UpdateRecord,
+    VerdictRecord,
+)
 from .rules.terms import CampaignTerms
+from .types import ZERO_DIGEST
 
-DOCUMENT_LIMIT_BYTES = 256 * 1024
-"""A proof with its path is 8 KiB; an update 2 KiB."""
+DOCUMENT_LIMIT_BYTES = 1024 * 1024
+"""A proof with its path is 8 KiB, an update 2 KiB, a line of a roster 250 bytes."""
 ARRAYS_LIMIT_BYTES = 1024 * 1024 * 1024
 """A full-size action expert is 400 MB in float32."""
+OPENING_LIMIT_BYTES = 1024 * 1024 * 1024
+"""256 samples of two cameras with 640 x 480 pixels are 470 MB; those of the simulated arm 7 MB."""
+MAX_ROSTER = 2_000
+"""A round of more nodes needs rosters in pieces."""
 
 FloatArrays = dict[str, npt.NDArray[np.float32]]
 
@@ -45,16 +59,23 @@ class IdentifyRequest(Document):
     deadline: Uint64
 
 
-class IdentifyReply(Document):
-    """C0: who answers, how much it trains on, and the root over its held-out samples."""
+class MemberOffer(Document):
+    """C0: what a node brings as a member."""
 
-    node: ChecksumAddress
     num_examples: Examples
     sample_root: HexDigest
-    base_digest: HexDigest
     nonce: Uint64
     registration: HexSignature
     """EIP-712 `Register` with `nonce` and the request's deadline."""
+
+
+class IdentifyReply(Document):
+    """C0: who answers, on which public base, and as what: a member, or the auditor with its key."""
+
+    node: ChecksumAddress
+    base_digest: HexDigest
+    member: MemberOffer | None = None
+    auditor_key: HexDigest | None = None
 
 
 class ExpertRequest(Document):
@@ -70,7 +91,6 @@ class ExpertReply(Document):
     """R2 of a whole-expert round; the trained arrays travel beside it. Losses are the node's word."""
 
     node: ChecksumAddress
-    num_examples: Examples
     loss_before: LossText
     loss_after: LossText
     signature: HexSignature
@@ -94,7 +114,7 @@ class ProposeReply(Document):
 
 
 class EnrolRequest(Document):
-    """C3: the basis travels beside it."""
+    """C3: the basis travels beside it, except in a whole-expert campaign, which fixes samples only."""
 
     campaign: HexDigest
     base_digest: HexDigest
@@ -106,24 +126,107 @@ class EnrolReply(EnrolmentRecord):
 
 
 class UpdateRequest(Document):
-    """R1: the model in force, which the node compares with the ledger."""
+    """R1: the model in force and the record of the round before, which the node compares with the ledger."""
 
     campaign: HexDigest
     round: Uint64
     base_model_digest: HexDigest
     weights: Weights
+    previous_manifest: HexDigest = ZERO_DIGEST
+    """Digest of the manifest of the round before; zero in the first round."""
 
 
 class UpdateReply(UpdateRecord):
     """R2: the node's whole V, its commitment and its signature."""
 
 
-class ChallengeRequest(Document):
-    """R4: the inclusion path of the node's own update under the root on the ledger."""
+class RosterEntry(Document):
+    """One update under the round's root, as its leaf has it."""
+
+    node: ChecksumAddress
+    v_digest: HexDigest
+    nonce_digest: HexDigest = ZERO_DIGEST
+
+
+class Roster(Document):
+    """All updates of a round, from which a node computes the root itself and sees who may be drawn (R4)."""
 
     campaign: HexDigest
     round: Uint64
-    path: Annotated[tuple[HexDigest, ...], Field(max_length=64)]
+    entries: Annotated[tuple[RosterEntry, ...], Field(max_length=MAX_ROSTER)]
+    nonces: Annotated[tuple[NonceRecord, ...], Field(max_length=MAX_ROSTER)] = ()
+    """Those that were mixed into the seed."""
+
+
+class RevealRequest(Document):
+    """R3: the updates are fixed and their block is made; asks for the nonce of the node's update."""
+
+    roster: Roster
+
+
+class RevealReply(NonceRecord):
+    """R3: the nonce."""
+
+
+class Candidate(Document):
+    """An update that a reviewer is asked to review."""
+
+    node: ChecksumAddress
+    weights: Weights
+    commitment: HexPoint
+
+
+class ChallengeRequest(Document):
+    """R4: asks for the node's own proof and for its reviews of drawn candidates."""
+
+    roster: Roster
+    candidates: Annotated[tuple[Candidate, ...], Field(max_length=MAX_PROOFS)] = ()
+
+
+class ReviewRequest(Document):
+    """R5: asks a substitute for reviews that are missing."""
+
+    roster: Roster
+    candidates: Annotated[tuple[Candidate, ...], Field(max_length=MAX_PROOFS)]
+
+
+class OpenRequest(Document):
+    """R6: asks a drawn node to open the shard of its own proof to the auditor."""
+
+    roster: Roster
+
+
+class OpenReply(Document):
+    """R6: the opening, sealed to the auditor's key, travels beside it."""
+
+    node: ChecksumAddress
+
+
+class ObserveRequest(Document):
+    """C3: gives the auditor what it needs of a campaign; base and basis travel beside it."""
+
+    campaign: HexDigest
+    base_digest: HexDigest
+    terms: CampaignTerms
+
+
+class ObserveReply(Document):
+    """C3: the auditor is ready."""
+
+    node: ChecksumAddress
+
+
+class AuditRequest(Document):
+    """R6: hands the auditor a sealed opening, which travels beside it, and the shard it is about."""
+
+    roster: Roster
+    node: ChecksumAddress
+    shard_commitment: HexPoint
+    shard_path: Annotated[tuple[HexDigest, ...], Field(min_length=3, max_length=3)]
+
+
+class AuditReply(VerdictRecord):
+    """R6: the auditor's signed verdict."""
 
 
 class AverageRequest(Document):
@@ -134,13 +237,28 @@ class AverageRequest(Document):
     weights: Weights
 
 
-class ProofReply(ProofRecord):
-    """R5, R7: what is published of a proof, and what the node says beside it."""
+class AnswerReply(AnswerRecord):
+    """R5, R7: what is published of an answer, and what the node says beside it."""
 
     loss_before: LossText
     """Held-out loss of the model in force over all the node's shards: its word, not proven."""
     loss_after: LossText
     prove_seconds: LossText
+
+    @property
+    def record(self) -> AnswerRecord:
+        """Return what is published."""
+        return AnswerRecord(**{name: getattr(self, name) for name in AnswerRecord.model_fields})
+
+
+class ReceiptRequest(ReceiptRecord):
+    """Any step: the aggregator's signed receipt for what the node handed in."""
+
+
+class ReceiptReply(Document):
+    """Any step: the node keeps the receipt."""
+
+    node: ChecksumAddress
 
 
 _Document = TypeVar("_Document", bound=Document)

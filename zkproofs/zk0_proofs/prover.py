@@ -16,6 +16,7 @@ from .commitments import new_salts, require_salts
 from .errors import ProverError
 from .field import MODULUS
 from .readout import Rows, improvement, require_rows, require_weights
+from .srs import require_local_chain
 from .statement import Statement
 from .types import Integers, Proof
 from .workers import run_jobs
@@ -73,6 +74,7 @@ class EzklProver:
 
         Raises:
             ArtifactError: the proving key is missing or damaged.
+            ConfigError: the circuit is built on a DEV SRS and a job's chain is not local.
             WitnessOutOfRange: the integers of a job do not fit the circuit; nothing was proven.
             ProverTimeout: a job took longer than the time limit.
             ProverError: a proof could not be made, or does not say what the integers say.
@@ -93,6 +95,8 @@ class EzklProver:
 
     def _require_provable(self, job: ProofJob) -> None:
         shape = self._artifacts.shape
+        if self._artifacts.dev_srs:
+            require_local_chain(job.statement.domain.chain_id)
         require_rows(job.rows, shape)
         for weights in (job.old, job.new):
             require_weights(weights, shape.features, shape)

@@ -1,4 +1,4 @@
-"""EIP-712 messages that nodes sign, and their check; the domain binds each to one ledger on one chain.
+"""EIP-712 messages of nodes, aggregator and auditor; the domain binds each to one ledger on one chain.
 
 Domain and types equal the contract's, byte for byte, so `ContributionLedger` recovers the same signer.
 """
@@ -16,7 +16,7 @@ from eth_utils.exceptions import ValidationError
 
 from .digest import keccak, keccak_abi
 from .errors import IdentityError, ProofRejected
-from .types import Address, Digest, Enrolment, LedgerDomain, Update
+from .types import Address, Digest, Enrolment, Finding, LedgerDomain, Step, Update
 
 DOMAIN_NAME = "ContributionLedger"
 DOMAIN_VERSION = "1"
@@ -38,8 +38,26 @@ _TYPES: dict[str, list[tuple[str, str]]] = {
         ("uint64", "round"),
         ("bytes32", "baseModelDigest"),
         ("bytes32", "vDigest"),
+        ("bytes32", "nonceDigest"),
     ],
     "ProofSet": [("bytes32", "updateHash"), ("bytes32[]", "proofDigests")],
+    "Receipt": [
+        ("address", "aggregator"),
+        ("bytes32", "campaign"),
+        ("uint64", "round"),
+        ("address", "node"),
+        ("uint8", "step"),
+        ("bytes32", "digest"),
+        ("uint64", "position"),
+    ],
+    "Verdict": [
+        ("address", "auditor"),
+        ("bytes32", "campaign"),
+        ("uint64", "round"),
+        ("address", "node"),
+        ("bytes32", "shardLeaf"),
+        ("uint8", "finding"),
+    ],
 }
 # Above half the group order a second signature (r, n - s) is valid too; OpenZeppelin refuses that half.
 _HIGHEST_S = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
@@ -67,8 +85,40 @@ class ProofSet:
         return self.update.node
 
 
-Message = Registration | Enrolment | Update | ProofSet
-"""What a node signs; `node` is the expected signer of each."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """An aggregator's word that something of a node's arrived, as the `position`-th of its step."""
+
+    aggregator: Address
+    campaign: Digest
+    round: int
+    node: Address
+    step: Step
+    digest: Digest
+    """Of what arrived: `update_hash`, `proof_set_hash`, a nonce's leaf or keccak of an opening."""
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """An auditor's word on the shard that a node opened to it."""
+
+    auditor: Address
+    campaign: Digest
+    round: int
+    node: Address
+    shard_leaf: Digest
+    finding: Finding
+
+
+Message = Registration | Enrolment | Update | ProofSet | Receipt | Verdict
+
+
+def signer_of(message: Message) -> Address:
+    """Return who has to sign `message`: the party that it names as its author."""
+    if isinstance(message, Receipt):
+        return message.aggregator
+    return message.auditor if isinstance(message, Verdict) else message.node
 
 
 def encode_type(name: str) -> str:
@@ -79,14 +129,23 @@ def encode_type(name: str) -> str:
 def update_hash(update: Update) -> Digest:
     """Return the EIP-712 struct hash of an update, as `ProofSet.updateHash` carries it."""
     return keccak_abi(
-        ["bytes32", "bytes32", "uint64", "bytes32", "bytes32"],
+        ["bytes32", *(kind for kind, _ in _TYPES["Update"])],
         [
             keccak(encode_type("Update").encode()),
             update.campaign,
             update.round,
             update.base_model_digest,
             update.v_digest,
+            update.nonce_digest,
         ],
+    )
+
+
+def proof_set_hash(proofs: ProofSet) -> Digest:
+    """Return the EIP-712 struct hash of a proof set, as a receipt carries it."""
+    digests = keccak(b"".join(proofs.proof_digests))
+    return keccak_abi(
+        ["bytes32"] * 3, [keccak(encode_type("ProofSet").encode()), update_hash(proofs.update), digests]
     )
 
 
@@ -132,11 +191,31 @@ def _fields(message: Message) -> tuple[str, dict[str, Any]]:
                 "round": message.round,
                 "baseModelDigest": message.base_model_digest,
                 "vDigest": message.v_digest,
+                "nonceDigest": message.nonce_digest,
             }
         case ProofSet():
             return "ProofSet", {
                 "updateHash": update_hash(message.update),
                 "proofDigests": list(message.proof_digests),
+            }
+        case Receipt():
+            return "Receipt", {
+                "aggregator": message.aggregator,
+                "campaign": message.campaign,
+                "round": message.round,
+                "node": message.node,
+                "step": int(message.step),
+                "digest": message.digest,
+                "position": message.position,
+            }
+        case Verdict():
+            return "Verdict", {
+                "auditor": message.auditor,
+                "campaign": message.campaign,
+                "round": message.round,
+                "node": message.node,
+                "shardLeaf": message.shard_leaf,
+                "finding": int(message.finding),
             }
 
 
@@ -151,15 +230,15 @@ def _signable(domain: LedgerDomain, message: Message) -> SignableMessage:
 
 
 def sign(account: LocalAccount, domain: LedgerDomain, message: Message) -> bytes:
-    """Return the 65-byte signature (r, s, v) of `message` by its own node.
+    """Return the 65-byte signature (r, s, v) of `message` by the party that it names as its author.
 
     Raises:
-        IdentityError: the account is not the node that the message names.
+        IdentityError: the account is another one.
     """
-    if str(account.address) != message.node:
+    if str(account.address) != signer_of(message):
         raise IdentityError(
-            f"the message names node {message.node} but the key is that of {account.address}; "
-            "use the keystore with which the node was registered"
+            f"the message names {signer_of(message)} but the key is that of {account.address}; "
+            "use the keystore with which that party is known to the ledger"
         )
     return bytes(account.sign_message(_signable(domain, message)).signature)
 
@@ -186,16 +265,16 @@ def recover(domain: LedgerDomain, message: Message, signature: bytes) -> Address
 
 
 def verify(domain: LedgerDomain, message: Message, signature: bytes) -> None:
-    """Return if `message` is signed by the node that it names.
+    """Return if `message` is signed by the party that it names as its author.
 
     Raises:
         ProofRejected: it is not (check 0).
     """
-    signer = recover(domain, message, signature)
-    if str(signer) != str(message.node):
+    signer, expected = recover(domain, message, signature), signer_of(message)
+    if str(signer) != str(expected):
         kind = _fields(message)[0]
         raise ProofRejected(
             SIGNATURE_CHECK,
-            f"{kind} is signed by {signer}, expected {message.node} "
+            f"{kind} is signed by {signer}, expected {expected} "
             f"on chain {domain.chain_id} for ledger {domain.ledger}",
         )

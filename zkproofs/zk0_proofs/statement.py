@@ -91,7 +91,8 @@ class Claim:
     """Rows of V beyond the basis and the constant must be 0."""
     data_root: Digest
     """As the prover enrolled it."""
-    drawn_index: int
+    drawn_index: int | None
+    """The shard that the draw names; None if all are retired."""
     opening: ShardOpening
     proof: Proof
     threshold: int | None

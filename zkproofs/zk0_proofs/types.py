@@ -53,11 +53,45 @@ class Reason(IntEnum):
     """The update or the proof set is not signed by the node."""
     DUPLICATE = 9
     """An earlier node committed to the same update."""
+    HARMFUL = 10
+    """More than half of its peers' reviews show more harm than the campaign tolerates."""
+    NOT_OPENED = 11
+    """The node did not open its drawn shard to the auditor."""
+    AUDIT_FAILED = 12
+    """The auditor found that the drawn shard does not follow from the committed samples."""
+    NO_NONCE = 13
+    """The node did not reveal the nonce that it had committed to with its update."""
 
     @classmethod
     def of_check(cls, check: int) -> Reason:
         """Return the reason that a failed check gives: 0 a signature, 1 to 6 those of docs/protocol.md."""
         return cls(check + 1) if check else cls.WRONG_SIGNATURE
+
+
+class Finding(IntEnum):
+    """What an audit of a drawn shard found. Numbers are signed in verdicts: they are never reused."""
+
+    HOLDS = 0
+    UNREADABLE = 1
+    """The opening does not decrypt, or has not the form of one."""
+    OTHER_SAMPLES = 2
+    """A sample is not at its place under the enrolled sample root."""
+    OTHER_ROWS = 3
+    """A row is not what the frozen policy makes of the drawn sample, noise, time and token."""
+    OTHER_COMMITMENT = 4
+    """The opened integers and salts are not under the shard's commitment."""
+
+
+class Step(IntEnum):
+    """What an aggregator acknowledges in a receipt. Numbers are signed: they are never reused."""
+
+    UPDATE = 1
+    NONCE = 2
+    PROOFS = 3
+    REVIEWS = 4
+    """Of a substitute reviewer."""
+    OPENING = 5
+    AVERAGE = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +159,8 @@ class Update:
     node: Address
     base_model_digest: Digest
     v_digest: Digest
+    nonce_digest: Digest = ZERO_DIGEST
+    """Commitment to the node's share of the round's seed; zero in campaigns without nonces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from . import engine
 from .artifacts import CircuitArtifacts
-from .commitments import commit_weights
+from .commitments import WeightCommitter
 from .errors import ProofRejected, ProverError
+from .srs import require_local_chain
 from .statement import Claim, check_claim
-from .types import Integers, Point
 from .workers import run_jobs
 
 Outcome = int | ProofRejected
@@ -23,7 +23,6 @@ Progress = Callable[[int, int], None]
 """Called with the number of SNARKs checked and their total."""
 
 _TIMEOUT_S = 60.0
-_COMMITMENT_CACHE = 64
 
 
 class Verifier(Protocol):
@@ -34,6 +33,7 @@ class Verifier(Protocol):
 
         Raises:
             ProofRejected: a check fails.
+            ConfigError: the circuit is built on a DEV SRS and the chain is not local.
             ArtifactError: the check could not be made: an artefact is missing or damaged.
             ProverError: the check could not be made: EZKL is missing or fails.
         """
@@ -49,7 +49,7 @@ class EzklVerifier:
 
     def __init__(self, artifacts: CircuitArtifacts) -> None:
         self._artifacts = artifacts
-        self._commitments: dict[bytes, Point] = {}
+        self._commit = WeightCommitter(artifacts)
 
     def verify(self, claim: Claim) -> int:
         """Return the signed improvement that `claim` proves; see `Verifier.verify`."""
@@ -92,6 +92,8 @@ class EzklVerifier:
     def _check_bindings(self, claim: Claim) -> int:
         """Return the improvement if checks 1 to 5 hold and the commitments are those of the integers."""
         artifacts = self._artifacts
+        if artifacts.dev_srs:
+            require_local_chain(claim.statement.domain.chain_id)
         improvement = check_claim(claim, artifacts.proof_length, artifacts.shape)
         expected = artifacts.circuit_id
         if claim.statement.circuit != expected:
@@ -100,7 +102,7 @@ class EzklVerifier:
             )
         # The contract cannot compute C(V): without this, a vDigest would not tie C to the integers.
         for weights in (claim.old, claim.new):
-            found = self._commitment(weights.values)
+            found = self._commit(weights.values)
             if found != weights.commitment:
                 raise ProofRejected(
                     2, f"V has commitment {found}, expected {weights.commitment} as in vDigest"
@@ -112,15 +114,6 @@ class EzklVerifier:
             return self._check_bindings(claim)
         except ProofRejected as rejection:
             return rejection
-
-    def _commitment(self, values: Integers) -> Point:
-        """Return C(V), remembered: all claims of a round share the old weights."""
-        key = values.tobytes()
-        if key not in self._commitments:
-            if len(self._commitments) >= _COMMITMENT_CACHE:
-                self._commitments.clear()
-            self._commitments[key] = commit_weights(self._artifacts, values)
-        return self._commitments[key]
 
     def _request(self, claim: Claim) -> dict[str, Any]:
         artifacts = self._artifacts

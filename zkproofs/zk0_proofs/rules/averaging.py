@@ -28,6 +28,15 @@ def average_weights(updates: Sequence[Integers], weights: Sequence[int]) -> Inte
     return np.array(rounded, dtype=np.int64).reshape(updates[0].shape)
 
 
+def applied_step(old: Integers, new: Integers, weight: int, total: int) -> Integers:
+    """Return V_old + round(w (V_new - V_old)) with w = weight / total, per entry, ties up; exact integers."""
+    steps = [
+        (2 * weight * (int(after) - int(before)) + total) // (2 * total)
+        for before, after in zip(old.ravel(), new.ravel(), strict=True)
+    ]
+    return old + np.array(steps, dtype=np.int64).reshape(old.shape)
+
+
 def average_arrays(
     updates: Sequence[FloatArrays], weights: Sequence[int]
 ) -> dict[str, npt.NDArray[np.float32]]:

@@ -6,9 +6,9 @@ as canonical JSON.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from ..digest import canonical_json, document_digest
 from ..encoding import (
@@ -26,12 +26,27 @@ from ..encoding import (
     Weights,
 )
 from ..errors import AuditFailed
-from ..types import Address, Contribution, Digest, Enrolment, Evidence, Proof, Reason, ShardOpening
+from ..signatures import Receipt, Verdict
+from ..types import (
+    ZERO_DIGEST,
+    Address,
+    Contribution,
+    Digest,
+    Enrolment,
+    Evidence,
+    Finding,
+    Proof,
+    Reason,
+    ShardOpening,
+    Step,
+)
 from .terms import CampaignTerms
 
 MANIFEST_LIMIT_BYTES = 64 * 1024 * 1024
 """A round of 1,000 nodes takes about 30 MiB."""
 MAX_NODES = 10_000
+MAX_PROOFS = 64
+"""Most proofs in one answer: the node's own and its reviews."""
 
 
 class EnrolmentRecord(Document):
@@ -60,19 +75,27 @@ class UpdateRecord(Document):
     node: ChecksumAddress
     weights: Weights
     commitment: HexPoint
+    nonce_digest: HexDigest = ZERO_DIGEST
     signature: HexSignature
 
 
-class ProofRecord(Document):
-    """A node's answer to a challenge: shard, proof and signature over the set (R5, R7)."""
+class NonceRecord(Document):
+    """A nonce to which a node had committed with its update (R3)."""
 
     node: ChecksumAddress
+    nonce: HexDigest
+
+
+class ProofRecord(Document):
+    """One proof with its place: whose step it is about, and on which of the prover's shards (R5, R7)."""
+
+    candidate: ChecksumAddress
+    """The prover itself, a reviewed peer, or the zero address for the average."""
     shard_index: Annotated[int, Field(ge=0, lt=8)]
     shard_commitment: HexPoint
     shard_path: Annotated[tuple[HexDigest, ...], Field(min_length=3, max_length=3)]
     proof: HexProof
     instances: tuple[FieldElement, FieldElement, FieldElement]
-    signature: HexSignature
 
     @property
     def opening(self) -> ShardOpening:
@@ -85,6 +108,65 @@ class ProofRecord(Document):
     def snark(self) -> Proof:
         """Return the proof with its instances."""
         return Proof(content=self.proof, instances=self.instances)
+
+
+class AnswerRecord(Document):
+    """A node's signed answer to a challenge: at most one proof about each candidate (R5, R7)."""
+
+    node: ChecksumAddress
+    proofs: Annotated[tuple[ProofRecord, ...], Field(max_length=MAX_PROOFS)]
+    signature: HexSignature
+    """EIP-712 `ProofSet` over the digests of `proofs`, in their order."""
+
+    @model_validator(mode="after")
+    def _has_one_proof_a_candidate(self) -> Self:
+        candidates = [proof.candidate for proof in self.proofs]
+        if len(set(candidates)) < len(candidates):
+            raise ValueError("two proofs are about the same candidate")
+        return self
+
+    def about(self, candidate: str) -> ProofRecord | None:
+        """Return the proof about `candidate`, if there is one."""
+        return next((proof for proof in self.proofs if proof.candidate == candidate), None)
+
+
+class VerdictRecord(Document):
+    """What the auditor found in the shard that a node opened to it (R6)."""
+
+    node: ChecksumAddress
+    shard_leaf: HexDigest
+    finding: Annotated[int, Field(ge=0, le=max(Finding))]
+    signature: HexSignature
+
+    def verdict(self, auditor: Address, campaign: Digest, round_number: int) -> Verdict:
+        """Return the verdict that was signed by `auditor` in a round."""
+        return Verdict(
+            auditor=auditor,
+            campaign=campaign,
+            round=round_number,
+            node=Address(self.node),
+            shard_leaf=self.shard_leaf,
+            finding=Finding(self.finding),
+        )
+
+
+class ReceiptRecord(Document):
+    """An aggregator's signed receipt, as the node keeps it: what it handed in cannot be denied."""
+
+    aggregator: ChecksumAddress
+    campaign: HexDigest
+    round: Uint64
+    node: ChecksumAddress
+    step: Annotated[int, Field(ge=1, le=max(Step))]
+    digest: HexDigest
+    position: Uint64
+    signature: HexSignature
+
+    @property
+    def receipt(self) -> Receipt:
+        """Return the message that was signed."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "signature"}
+        return Receipt(**fields | {"step": Step(self.step)})
 
 
 class ContributionRecord(Document):
@@ -129,10 +211,13 @@ class _Manifest(Document):
     version: Literal[1] = 1
     chain_id: Uint64
     ledger: ChecksumAddress
+    aggregator: ChecksumAddress
+    """Who ran the round and signed its receipts."""
     campaign: HexDigest
     round: Uint64
     terms: CampaignTerms
     base_digest: HexDigest
+    enrolments: Annotated[tuple[EnrolmentRecord, ...], Field(max_length=MAX_NODES)]
     base_model_digest: HexDigest
     updates_root: HexDigest
     contributions: Annotated[tuple[ContributionRecord, ...], Field(max_length=MAX_NODES)]
@@ -151,13 +236,19 @@ class ReadoutManifest(_Manifest):
     """Digest of the evaluation slice in ONNX, which says on plain integers what the circuit proves."""
     base_weights: Weights
     base_commitment: HexPoint
-    enrolments: Annotated[tuple[EnrolmentRecord, ...], Field(max_length=MAX_NODES)]
     updates: Annotated[tuple[UpdateRecord, ...], Field(max_length=MAX_NODES)]
+    receipts: Annotated[tuple[HexSignature, ...], Field(max_length=MAX_NODES)]
+    """The aggregator's signatures over the receipts of `updates`: the n-th is position n."""
+    nonces: Annotated[tuple[NonceRecord, ...], Field(max_length=MAX_NODES)]
     seed: HexDigest
-    own_proofs: Annotated[tuple[ProofRecord, ...], Field(max_length=MAX_NODES)]
+    answers: Annotated[tuple[AnswerRecord, ...], Field(max_length=MAX_NODES)]
+    """Own proofs and reviews."""
+    substitutes: Annotated[tuple[AnswerRecord, ...], Field(max_length=MAX_NODES)]
+    """Reviews in place of missing ones."""
+    verdicts: Annotated[tuple[VerdictRecord, ...], Field(max_length=MAX_NODES)]
     average_weights: Weights
     average_commitment: HexPoint
-    average_proofs: Annotated[tuple[ProofRecord, ...], Field(max_length=MAX_NODES)]
+    average_answers: Annotated[tuple[AnswerRecord, ...], Field(max_length=MAX_NODES)]
     improvement: Int256
     """Lower median of the average's proofs; 0 when nobody was admitted."""
     averaged: bool
@@ -169,7 +260,6 @@ class ExpertUpdateRecord(Document):
 
     node: ChecksumAddress
     arrays_digest: HexDigest
-    num_examples: Examples
     loss_before: LossText
     loss_after: LossText
     signature: HexSignature

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..digest import document_digest
+from ..encoding import ChecksumAddress, HexDigest
 from ..fixedpoint import margin_threshold
 from ..types import Digest
 
@@ -36,15 +37,29 @@ class CampaignTerms(BaseModel):
     # Largest Frobenius norm of an update's V as floats: bounds what one node can do to the average. Trained
     # ones reach 0.5 in the first round and grow to about 1.
     norm_cap: str = "4"
+    # Peers that review each candidate's step as the average would apply it; all others where there are fewer.
+    reviewers: int = Field(default=3, ge=0, le=16)
+    # An update is refused if more than half of its reviews are below minus this, times its share of the
+    # weights (docs/adr/0011-review-gate.md). None: reviews refuse nobody.
+    review_tolerance: str | None = "0.15"
+    # Nodes a round whose drawn shard is opened to the auditor, who is named here before anybody enrols.
+    audits: int = Field(default=0, ge=0, le=64)
+    auditor: ChecksumAddress | None = None
+    # The auditor's X25519 key, to which openings are sealed.
+    auditor_key: HexDigest | None = None
+    # Whether nodes' nonces are mixed into the seed, against an aggregator that makes the blocks.
+    nonces: bool = False
     # Weight of staying near the model in force when a node solves for V (larger hurts peers less).
     proximal_mu: str = "1"
     # Steps that each node trains the action expert in a whole-expert round; 0 for a read-out.
     local_steps: int = Field(default=0, ge=0, le=1_000_000)
     seed: int = Field(default=0, ge=0, lt=2**53)
 
-    @field_validator("margin", "average_floor", "norm_cap", "proximal_mu")
+    @field_validator("margin", "average_floor", "norm_cap", "proximal_mu", "review_tolerance")
     @classmethod
-    def _is_decimal(cls, text: str) -> str:
+    def _is_decimal(cls, text: str | None) -> str | None:
+        if text is None:
+            return None
         try:
             value = Decimal(text)
         except InvalidOperation:
@@ -52,6 +67,14 @@ class CampaignTerms(BaseModel):
         if not value.is_finite() or value < 0 or len(text) > 24:
             raise ValueError(f"{text!r} is not a finite number >= 0 of at most 24 characters")
         return text
+
+    @model_validator(mode="after")
+    def _names_its_auditor(self) -> Self:
+        if (self.audits > 0) != (self.auditor is not None) or (self.audits > 0) != (
+            self.auditor_key is not None
+        ):
+            raise ValueError("audits, auditor and auditor_key belong together: give all or none")
+        return self
 
     @property
     def digest(self) -> Digest:
@@ -61,6 +84,12 @@ class CampaignTerms(BaseModel):
     def threshold(self, rows: int) -> int:
         """Return the least integer improvement of an own proof (check 5)."""
         return margin_threshold(self.margin, rows, self.action_dim)
+
+    def harm_threshold(self, rows: int) -> int | None:
+        """Return how much a full step may harm reviewers, as an integer; None: reviews refuse nobody (R6)."""
+        if self.review_tolerance is None:
+            return None
+        return margin_threshold(self.review_tolerance, rows, self.action_dim)
 
     def average_threshold(self, rows: int) -> int:
         """Return the least lower median of the average's proofs for V to change (R7)."""
