@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from zk0_proofs.statement import Statement
 from zk0_proofs.types import Integers
+
+if TYPE_CHECKING:
+    from .openings import Opening
 
 
 class Behaviour:
@@ -18,6 +23,10 @@ class Behaviour:
     def choose_statement(self, statement: Statement) -> Statement:
         """Return the statement to bind the proof of the own step to (R5)."""
         return statement
+
+    def choose_opening(self, opening: Opening) -> Opening:
+        """Return what to show the auditor (R6)."""
+        return opening
 
     def choose_reply(self, action: str, document: bytes) -> bytes:
         """Return the bytes to send for `document`."""

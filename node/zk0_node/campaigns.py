@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from zk0_ledger.client import LedgerClient
-from zk0_proofs.digest import canonical_json, merkle_root_from_path, update_leaf
+from zk0_ledger.manifests import ManifestSource
+from zk0_proofs.digest import canonical_json, contribution_leaf, keccak, merkle_root, record_digest
 from zk0_proofs.encoding import Document, HexDigest, HexPoint, Uint64, Weights
-from zk0_proofs.errors import LedgerError, StateError
+from zk0_proofs.errors import AuditFailed, LedgerError, StateError
 from zk0_proofs.files import read_limited, write_atomic
+from zk0_proofs.readout import READOUT_SHAPE
+from zk0_proofs.rules.averaging import weight_of
+from zk0_proofs.rules.manifest import parse_manifest
 from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.types import Digest, Update
+from zk0_proofs.types import ZERO_DIGEST, Address, Digest
 
 from .holdout import Shards
 
@@ -28,6 +33,8 @@ class SignedStep(Document):
     old: Weights
     new: Weights
     commitment: HexPoint
+    nonce: HexDigest = ZERO_DIGEST
+    """The node's share of the seed, revealed once the updates are fixed; zero in campaigns without nonces."""
 
 
 class CampaignRecord(Document):
@@ -74,6 +81,24 @@ class CampaignFolder:
         """Keep what the node signs, before it is sent."""
         write_atomic(self.folder / f"round-{step.round}.json", canonical_json(step.model_dump()))
 
+    def keep_manifest(self, round_number: int, content: bytes) -> None:
+        """Keep a copy of a round's published record: what others publish can be held against it."""
+        write_atomic(self.folder / "manifests" / f"round-{round_number}.json", content)
+
+    def weight_of(self, node: Address, ledger: LedgerClient, campaign: Digest, cap: int) -> int:
+        """Return the weight of an enrolled node; enrolments never change, so each is read once.
+
+        Raises:
+            LedgerError: the node is not enrolled.
+        """
+        path = self.folder / "examples" / f"{node}.json"
+        if not path.exists():
+            found = ledger.enrolment_of(campaign, node)
+            if found is None:
+                raise LedgerError(f"{node} is not enrolled in campaign 0x{campaign.hex()}; nothing is proven")
+            write_atomic(path, canonical_json(str(found.num_examples)))
+        return weight_of(int(json.loads(read_limited(path, _LIMIT_BYTES))), cap)
+
     def _read(self, name: str, step: str) -> bytes:
         if not (self.folder / name).exists():
             raise StateError(
@@ -102,6 +127,12 @@ def require_campaign(
                 f"the aggregator sent {name} 0x{given.hex()}, the ledger has 0x{recorded.hex()} for "
                 f"campaign 0x{campaign.hex()}; take no part and tell the others"
             )
+    threshold = terms.threshold(READOUT_SHAPE.rows) if terms.kind == "readout" else 0
+    if found.threshold != threshold:
+        raise LedgerError(
+            f"the ledger has threshold {found.threshold} for campaign 0x{campaign.hex()}, its margin of "
+            f"{terms.margin} asks for {threshold}; take no part and tell the others"
+        )
 
 
 def require_model(ledger: LedgerClient, campaign: Digest, model: Digest) -> None:
@@ -118,20 +149,27 @@ def require_model(ledger: LedgerClient, campaign: Digest, model: Digest) -> None
         )
 
 
-def require_included(ledger: LedgerClient, update: Update, path: tuple[Digest, ...]) -> Digest:
-    """Return the round's seed if the node's update was fixed under the root before it (R4).
+def require_published(
+    ledger: LedgerClient, source: ManifestSource, campaign: Digest, round_number: int, digest: Digest
+) -> bytes:
+    """Return the published manifest of a settled round if the ledger recorded it (R1).
 
     Raises:
-        LedgerError: the path leads elsewhere, or no seed is sealed.
+        LedgerError: it is missing or another one; whoever hides a record could have changed it.
     """
-    found = ledger.round_of(update.campaign, update.round)
-    if merkle_root_from_path(update_leaf(update), path) != found.updates_root:
+    try:
+        content = source.find(digest, [])
+        manifest = parse_manifest(content)
+    except (StateError, AuditFailed) as error:
         raise LedgerError(
-            f"the update of round {update.round} is not under the root on the ledger, "
-            f"0x{found.updates_root.hex()}; nothing is proven"
-        )
-    if not any(found.seed):
+            f"the record of round {round_number} cannot be read: {error}; take no part and tell the others"
+        ) from error
+    root = merkle_root([contribution_leaf(record.contribution) for record in manifest.contributions])
+    recorded = ledger.round_of(campaign, round_number).record_digest
+    found = record_digest(root, keccak(content))
+    if found != recorded:
         raise LedgerError(
-            f"round {update.round} has no seed yet (status {found.status.name}); nothing is proven"
+            f"the published record of round {round_number} has digest 0x{found.hex()}, the ledger has "
+            f"0x{recorded.hex()}; take no part and tell the others"
         )
-    return found.seed
+    return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,9 +89,72 @@ def create_key(
     ] = None,
 ) -> None:
     """Make a key and write it encrypted; prints the address by which the ledger will know the node."""
-    from .identity import create_keystore, read_password
+    from zk0_ledger.accounts import create_keystore, read_password
 
     typer.echo(create_keystore(keystore, read_password(password_file)).address)
+
+
+@key_app.command("show", epilog="Example: zk0-node key show --keystore node.json")
+def show_key(
+    keystore: Annotated[Path, typer.Option(help="File of the encrypted key.")],
+    password_file: Annotated[
+        Path | None, typer.Option(help="File with the password; without it you are asked.")
+    ] = None,
+) -> None:
+    """Print the address of a key, and the key to which openings are sealed if it belongs to an auditor."""
+    from zk0_ledger.accounts import load_keystore, read_password
+
+    from .identity import public_opening_key
+
+    account = load_keystore(keystore, read_password(password_file))
+    typer.echo(f"address      {account.address}")
+    typer.echo(f"auditor key  0x{public_opening_key(account).hex()}")
+
+
+@app.command(epilog="Example: zk0-node srs --file kzg14.srs")
+def srs(file: Annotated[Path, typer.Option(help="SRS file as EZKL writes it.")]) -> None:
+    """Check that a structured reference string is the public ceremony's, by SHA-256 and by its secret in G2.
+
+    Proofs made with any other can be forged by its maker: such a one is a DEV SRS, for local chains only.
+    """
+    from zk0_proofs.readout import READOUT_SHAPE
+    from zk0_proofs.srs import file_sha256, logrows_of, require_ceremony
+
+    logrows = logrows_of(file)
+    require_ceremony(file, logrows)
+    serves = "serves" if logrows == READOUT_SHAPE.logrows else "does not serve"
+    typer.echo(f"{file} is the Perpetual Powers of Tau SRS for k = {logrows}")
+    typer.echo(f"SHA-256 {file_sha256(file).hex()}, [s]G2 as in the ceremony")
+    typer.echo(f"it {serves} the read-out circuit, which needs k = {READOUT_SHAPE.logrows}")
+
+
+@app.command(epilog="Example: zk0-node receipts --settings node.toml")
+def receipts(
+    settings: Annotated[Path, typer.Option(help="The node's settings file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List what the aggregator has acknowledged with its signature.
+
+    `zk0-ledger verify --all --receipts FOLDER` holds the receipts against the published rounds.
+    """
+    from zk0_ledger.audit_receipts import read_receipts
+    from zk0_proofs.types import Step
+
+    from .config import load_settings
+    from .receipts import receipts_folder
+
+    folder = receipts_folder(load_settings(settings).home)
+    found = read_receipts(folder)
+    if as_json:
+        typer.echo(json.dumps([record.model_dump() for record in found], indent=2))
+        return
+    for record in found:
+        step = Step(record.step).name.lower()
+        typer.echo(
+            f"0x{record.campaign.hex()[:8]}… round {record.round}: {step}, position {record.position}, "
+            f"0x{record.digest.hex()[:16]}…"
+        )
+    typer.echo(f"{len(found)} receipts in {folder}", err=True)
 
 
 @app.command(

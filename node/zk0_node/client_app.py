@@ -14,13 +14,19 @@ from flwr.clientapp import ClientApp
 from zk0_proofs.encoding import Document
 from zk0_proofs.errors import ConfigError, WireError
 from zk0_proofs.messages import (
+    AuditRequest,
     AverageRequest,
     ChallengeRequest,
     EnrolRequest,
     ExpertRequest,
     FloatArrays,
     IdentifyRequest,
+    ObserveRequest,
+    OpenRequest,
     ProposeRequest,
+    ReceiptRequest,
+    RevealRequest,
+    ReviewRequest,
     UpdateRequest,
     pack_arrays,
     pack_document,
@@ -28,9 +34,11 @@ from zk0_proofs.messages import (
     unpack_document,
 )
 
+from .auditor import Auditor
 from .behaviour import Behaviour
-from .config import load_settings
+from .config import NodeSettings, load_settings
 from .participant import Participant
+from .party import Party
 from .replies import Reply, answer_once
 
 logger = logging.getLogger(__name__)
@@ -40,7 +48,7 @@ SIMULATION_VARIABLE = "ZK0_SIMULATION_NODES"
 """Folder of a simulation's node settings, node-1/node.json and so on; unset in a deployment."""
 
 _Request = TypeVar("_Request", bound=Document)
-_Result = Document | tuple[Document, FloatArrays]
+_Result = Document | tuple[Document, FloatArrays] | tuple[Document, bytes]
 
 
 def make_client_app(behaviours: Mapping[int, Behaviour] | None = None) -> ClientApp:
@@ -49,60 +57,105 @@ def make_client_app(behaviours: Mapping[int, Behaviour] | None = None) -> Client
     cheats = behaviours or {}
 
     def participant(context: Context) -> Participant:
-        partition = int(context.node_config.get("partition-id", 0))
-        return Participant(load_settings(_settings_path(context, partition)), cheats.get(partition))
+        partition, settings = _settings(context)
+        if settings.role != "member":
+            raise ConfigError("this node audits; it takes no part as a member")
+        return Participant(settings, cheats.get(partition))
+
+    def auditor(context: Context) -> Auditor:
+        _, settings = _settings(context)
+        if settings.role != "auditor":
+            raise ConfigError("this node is a member; it does not audit")
+        return Auditor(settings)
 
     @app.query("identify")
     def identify(message: Message, context: Context) -> Message:
         """C0."""
-        node = participant(context)
+        _, settings = _settings(context)
+        party = auditor(context) if settings.role == "auditor" else participant(context)
         # Not remembered: the nonce and the deadline must be fresh.
-        reply = node.identify(_request(IdentifyRequest, message))
+        reply = party.identify(_request(IdentifyRequest, message))
         return _message(Reply(pack_document(reply)), message)
 
     @app.train("expert")
     def train_expert(message: Message, context: Context) -> Message:
         """R2 of a whole-expert round."""
-        node = participant(context)
-        request = _request(ExpertRequest, message)
+        node, request = participant(context), _request(ExpertRequest, message)
         return _answer(node, "train.expert", message, lambda: node.train_expert(request))
 
     @app.train("propose")
     def propose(message: Message, context: Context) -> Message:
         """C1."""
-        node = participant(context)
-        request, arrays = _request(ProposeRequest, message), _arrays(message)
+        node, request, arrays = participant(context), _request(ProposeRequest, message), _arrays(message)
         return _answer(node, "train.propose", message, lambda: node.propose(request, arrays))
 
     @app.train("enrol")
     def enrol(message: Message, context: Context) -> Message:
         """C3."""
-        node = participant(context)
-        request, arrays = _request(EnrolRequest, message), _arrays(message)
+        node, request, arrays = participant(context), _request(EnrolRequest, message), _arrays(message)
         return _answer(node, "train.enrol", message, lambda: node.enrol(request, arrays))
+
+    @app.train("observe")
+    def observe(message: Message, context: Context) -> Message:
+        """C3, the auditor."""
+        party, request, arrays = auditor(context), _request(ObserveRequest, message), _arrays(message)
+        return _answer(party, "train.observe", message, lambda: party.observe(request, arrays))
 
     @app.train("update")
     def train_readout(message: Message, context: Context) -> Message:
         """R1, R2."""
-        node = participant(context)
-        request = _request(UpdateRequest, message)
+        node, request = participant(context), _request(UpdateRequest, message)
         return _answer(node, "train.update", message, lambda: node.train_readout(request))
+
+    @app.query("reveal")
+    def reveal(message: Message, context: Context) -> Message:
+        """R3."""
+        node, request = participant(context), _request(RevealRequest, message)
+        return _answer(node, "query.reveal", message, lambda: node.reveal(request))
 
     @app.query("prove")
     def prove_own(message: Message, context: Context) -> Message:
         """R4, R5."""
-        node = participant(context)
-        request = _request(ChallengeRequest, message)
+        node, request = participant(context), _request(ChallengeRequest, message)
         return _answer(node, "query.prove", message, lambda: node.prove_own(request))
+
+    @app.query("review")
+    def review(message: Message, context: Context) -> Message:
+        """R5, as a substitute."""
+        node, request = participant(context), _request(ReviewRequest, message)
+        return _answer(node, "query.review", message, lambda: node.review(request))
+
+    @app.query("open")
+    def open_shard(message: Message, context: Context) -> Message:
+        """R6."""
+        node, request = participant(context), _request(OpenRequest, message)
+        return _answer(node, "query.open", message, lambda: node.open_shard(request))
+
+    @app.query("audit")
+    def audit(message: Message, context: Context) -> Message:
+        """R6, the auditor."""
+        party, request, sealed = auditor(context), _request(AuditRequest, message), _sealed(message)
+        return _answer(party, "query.audit", message, lambda: party.audit(request, sealed))
 
     @app.query("prove_average")
     def prove_average(message: Message, context: Context) -> Message:
         """R7."""
-        node = participant(context)
-        request = _request(AverageRequest, message)
+        node, request = participant(context), _request(AverageRequest, message)
         return _answer(node, "query.prove_average", message, lambda: node.prove_average(request))
 
+    @app.query("receipt")
+    def receipt(message: Message, context: Context) -> Message:
+        """Any step."""
+        node, request = participant(context), _request(ReceiptRequest, message)
+        return _answer(node, "query.receipt", message, lambda: node.keep_receipt(request))
+
     return app
+
+
+def _settings(context: Context) -> tuple[int, NodeSettings]:
+    """Return the node's partition, which only simulations have, and its settings."""
+    partition = int(context.node_config.get("partition-id", 0))
+    return partition, load_settings(_settings_path(context, partition))
 
 
 def _settings_path(context: Context, partition: int) -> Path:
@@ -127,22 +180,35 @@ def _request(kind: type[_Request], message: Message) -> _Request:
 
 
 def _arrays(message: Message) -> FloatArrays:
-    return unpack_arrays(_record(message).get("arrays"))
+    """Return the arrays beside the request; none of them in a step that needs none."""
+    record = _record(message)
+    return unpack_arrays(record["arrays"]) if "arrays" in record else {}
 
 
-def _answer(node: Participant, action: str, message: Message, step: Callable[[], _Result]) -> Message:
+def _sealed(message: Message) -> bytes:
+    sealed = _record(message).get("sealed")
+    if not isinstance(sealed, bytes):
+        raise WireError("the request has no sealed opening")
+    return sealed
+
+
+def _answer(party: Party, action: str, message: Message, step: Callable[[], _Result]) -> Message:
     """Return the reply of a step, the same bytes for the same request."""
 
     def compute() -> Reply:
         result = step()
-        document, arrays = result if isinstance(result, tuple) else (result, None)
-        content = node.behaviour.choose_reply(action, pack_document(document))
-        return Reply(content, pack_arrays(arrays) if arrays is not None else None)
+        document, beside = result if isinstance(result, tuple) else (result, None)
+        content = pack_document(document)
+        if isinstance(party, Participant):
+            content = party.behaviour.choose_reply(action, content)
+        if isinstance(beside, bytes):
+            return Reply(content, sealed=beside)
+        return Reply(content, arrays=None if beside is None else pack_arrays(beside))
 
     content = _record(message).get("document")
     if not isinstance(content, bytes):
         raise WireError(f"the request {action} has no document")
-    folder = node.settings.home / "replies"
+    folder = party.settings.home / "replies"
     return _message(answer_once(folder, action, content, compute), message)
 
 
@@ -150,6 +216,8 @@ def _message(reply: Reply, to: Message) -> Message:
     record: dict[str, bytes] = {"document": reply.document}
     if reply.arrays is not None:
         record["arrays"] = reply.arrays
+    if reply.sealed is not None:
+        record["sealed"] = reply.sealed
     return Message(RecordDict({RECORD: ConfigRecord(dict(record))}), reply_to=to)
 
 

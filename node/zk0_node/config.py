@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from zk0_proofs.errors import ConfigError
@@ -22,8 +22,10 @@ class NodeSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ZK0_NODE_", extra="forbid", frozen=True)
 
-    # A LeRobotDataset v3: a local folder, or a Hub id such as lerobot/svla_so101_pickplace.
-    data: str
+    # A member trains and proves; an auditor recomputes the shards that members open to it.
+    role: Literal["member", "auditor"] = "member"
+    # A LeRobotDataset v3: a local folder, or a Hub id such as lerobot/svla_so101_pickplace; none to audit.
+    data: str = ""
     # The public base policy of the campaign: a local folder or a Hub id.
     policy: str
     # Where the node keeps shards, salts and replies. Losing it ends the node's part in a campaign.
@@ -37,6 +39,14 @@ class NodeSettings(BaseSettings):
     rpc_url: str = "http://127.0.0.1:8545"
     chain_id: int = 31337
     ledger: str = ""
+    # The public ceremony's SRS for k = 14; without it the DEV SRS, on local chains only.
+    srs: Path | None = None
+    # Folder or address where the aggregator publishes manifests. Before each round the node looks there
+    # for the record of the round before, and stops without it.
+    manifests: str | None = None
+    # Whom this node opens drawn shards to, raw samples included. It takes no part in campaigns that name
+    # another auditor, nor, without one, in campaigns with audits.
+    auditor: str | None = None
     # Last part of the episodes, kept out of training. At least 256 distinct frames are needed.
     held_out_fraction: float = Field(default=0.15, gt=0, lt=1)
     # Threads of torch: more train faster, 1 gives the same bytes on every machine of a kind.
@@ -45,6 +55,12 @@ class NodeSettings(BaseSettings):
     prove_timeout_s: float = Field(default=180.0, gt=0)
     # Seeds salts, which then hide nothing: for reproducible runs on a local chain only.
     insecure_seed: int | None = None
+
+    @model_validator(mode="after")
+    def _member_has_data(self) -> Self:
+        if self.role == "member" and not self.data:
+            raise ValueError("data is missing: give the folder or Hub id of the node's recording")
+        return self
 
 
 def load_settings(path: Path | None, **overrides: Any) -> NodeSettings:
@@ -58,7 +74,7 @@ def load_settings(path: Path | None, **overrides: Any) -> NodeSettings:
     try:
         return NodeSettings(**values)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all'}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"settings {path or '(environment)'}: {problems}") from error
 
 

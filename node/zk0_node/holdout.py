@@ -65,13 +65,18 @@ class Shards:
         path = merkle_path(self._leaves(campaign, node), index)
         return ShardOpening(index=index, commitment=self._commitments()[index], path=path)
 
-    def use(self, index: int) -> tuple[Rows, bytes]:
+    def use(self, index: int, round_number: int) -> tuple[Rows, bytes]:
         """Return rows and salts of shard `index` for one proof, counted before it is made.
 
         Raises:
             StateError: the shard is retired, missing or damaged.
         """
-        ShardUse(self._counter(index)).spend()
+        ShardUse(self._counter(index)).spend(round_number)
+        return self._read(index)
+
+    def open(self, index: int, round_number: int) -> tuple[Rows, bytes]:
+        """Return rows and salts of shard `index` for the auditor; no later round may use it."""
+        ShardUse(self._counter(index)).retire(round_number, f"opened to the auditor in round {round_number}")
         return self._read(index)
 
     def rows(self, index: int) -> Rows:

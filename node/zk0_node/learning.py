@@ -11,12 +11,15 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from zk0_proofs.artifacts import CircuitArtifacts
 from zk0_proofs.commitments import SaltSource, insecure_salt_source
-from zk0_proofs.digest import arrays_digest, keccak_abi, merkle_root
+from zk0_proofs.digest import arrays_digest, keccak_abi, sample_path, sample_root
 from zk0_proofs.errors import StateError
 from zk0_proofs.files import read_limited, write_atomic
 from zk0_proofs.messages import FloatArrays, pack_arrays, unpack_arrays
+from zk0_proofs.readout import Rows
 from zk0_proofs.types import Address, Digest
 
 from .basis import Basis, Floats, Gram, propose
@@ -26,6 +29,7 @@ from .data import Recording, Split, open_recording, sample_digest, split_episode
 from .features import FeatureStatistics, held_out_loss, training_gram
 from .frames import Frames
 from .holdout import sample_salts
+from .openings import Opening
 from .policies.base import base_digest
 
 if TYPE_CHECKING:
@@ -62,10 +66,35 @@ class Learner:
 
     def sample_root(self) -> Digest:
         """Return the root over salted digests of the held-out samples (C0)."""
-        samples = self._recording.samples(self._split.held_out, self._policy.chunk_size)
+        return sample_root(self._sample_leaves())
+
+    def open_samples(self, campaign: Digest, node: Address, shard: int, rows: Rows, salts: bytes) -> Opening:
+        """Return shard `shard` with the samples behind its rows, for the auditor (R6)."""
+        from .rows import draw_samples
+
+        held_out = self._split.held_out
+        drawn = draw_samples(campaign, node, shard, len(held_out))
+        leaves = self._sample_leaves()
+        sample_salts = [self._sample_salts()[position] for position in drawn]
+        paths = [sample_path(leaves, int(position)) for position in drawn]
+        return Opening(
+            count=len(held_out),
+            samples=self._recording.samples(held_out[drawn], self._policy.chunk_size),
+            sample_salts=np.frombuffer(b"".join(sample_salts), dtype=np.uint8).reshape(len(drawn), 32),
+            sample_paths=np.frombuffer(b"".join(map(b"".join, paths)), dtype=np.uint8).reshape(
+                len(drawn), -1, 32
+            ),
+            rows=rows,
+            salts=salts,
+        )
+
+    def _sample_salts(self) -> list[bytes]:
         path = self._settings.home / "samples" / f"{self._recording.digest.hex()}.salts"
-        salts = sample_salts(path, len(samples), self._salt_source("samples"))
-        return merkle_root([sample_digest(samples, i, salt) for i, salt in enumerate(salts)])
+        return sample_salts(path, len(self._split.held_out), self._salt_source("samples"))
+
+    def _sample_leaves(self) -> list[Digest]:
+        samples = self._recording.samples(self._split.held_out, self._policy.chunk_size)
+        return [sample_digest(samples, i, salt) for i, salt in enumerate(self._sample_salts())]
 
     def train_expert(self, steps: int, seed: int) -> TrainedExpert:
         """Return the action expert after `steps` steps on the training frames, from the public base."""
@@ -79,7 +108,7 @@ class Learner:
 
     def propose(self, base: Digest, expert: FloatArrays, statistics: FloatArrays) -> Floats:
         """Return the node's ridge proposal [D, 6] on the base with this expert (C1)."""
-        write_atomic(self._base_file(base), pack_arrays(expert))
+        self.keep_expert(base, expert)
         moments = FeatureStatistics.of_moments(statistics["mean"], statistics["std"])
         return propose(self._gram(base, expert, moments))
 
@@ -101,6 +130,22 @@ class Learner:
         policy = self._restored(expert)
         rows = held_out_rows(policy, self._held_out, basis, campaign, node)
         folder.shards.create(rows, artifacts, self._salt_source(campaign.hex()))
+
+    def keep_expert(self, base: Digest, expert: FloatArrays) -> None:
+        """Keep the action expert of a base for later steps."""
+        write_atomic(self._base_file(base), pack_arrays(expert))
+
+    def recompute_rows(
+        self, base: Digest, basis: Basis, campaign: Digest, node: Address, shard: int, opening: Opening
+    ) -> Rows:
+        """Return the rows that the frozen policy makes of opened samples (R6)."""
+        from .rows import compute_rows, draw_opened
+
+        policy = self._restored(self._expert(base))
+        noise_shape = (policy.chunk_size, policy.padded_action_dim)
+        drawn = draw_opened(campaign, node, shard, opening.samples.valid, noise_shape)
+        prepared = policy.prepare(opening.samples)
+        return compute_rows(policy, prepared.take, basis, drawn)
 
     def _gram(self, base: Digest, expert: FloatArrays, statistics: FeatureStatistics) -> Gram:
         moments = arrays_digest({"mean": statistics.mean, "std": statistics.std})

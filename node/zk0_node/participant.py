@@ -1,24 +1,31 @@
 """A node's part in a campaign, one method a protocol step, in the protocol's order.
 
-What needs the policy (C0, C1, C3 and whole-expert training) imports torch and lerobot through learning.py;
-training a read-out and proving read integers from disk and do not.
+What needs the policy (C0, C1, C3, whole-expert training and openings) imports torch and lerobot through
+learning.py; training a read-out, proving and reviewing read integers from disk and do not.
 """
 
 from __future__ import annotations
 
+import logging
+import secrets
 import time
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from eth_account.signers.local import LocalAccount
-
-from zk0_ledger.client import LedgerClient
-from zk0_ledger.rpc import connect
-from zk0_proofs.artifacts import CircuitArtifacts, load_artifacts
+from zk0_ledger.manifests import manifest_source
 from zk0_proofs.commitments import commit_weights
-from zk0_proofs.digest import arrays_digest, model_digest, proof_digest
-from zk0_proofs.errors import ConfigError, LedgerError, WireError
+from zk0_proofs.digest import (
+    arrays_digest,
+    model_digest,
+    nonce_digest,
+    proof_digest,
+    v_digest,
+)
+from zk0_proofs.errors import ConfigError, LedgerError, StateError, WireError
 from zk0_proofs.messages import (
+    AnswerReply,
     AverageRequest,
+    Candidate,
     ChallengeRequest,
     EnrolReply,
     EnrolRequest,
@@ -27,14 +34,25 @@ from zk0_proofs.messages import (
     FloatArrays,
     IdentifyReply,
     IdentifyRequest,
-    ProofReply,
+    MemberOffer,
+    OpenReply,
+    OpenRequest,
     ProposeReply,
     ProposeRequest,
+    ReceiptReply,
+    ReceiptRequest,
+    RevealReply,
+    RevealRequest,
+    ReviewRequest,
+    Roster,
+    RosterEntry,
     UpdateReply,
     UpdateRequest,
 )
 from zk0_proofs.prover import EzklProver, ProofJob, Prover
-from zk0_proofs.rules.challenge import draw_shard
+from zk0_proofs.rules.averaging import applied_step
+from zk0_proofs.rules.manifest import ProofRecord
+from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.signatures import ProofSet, Registration, sign
 from zk0_proofs.statement import AVERAGE, CommittedWeights, Statement
 from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Enrolment, Integers, Update
@@ -42,45 +60,31 @@ from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Enrolment, Integers, 
 from .basis import Basis, Gram, solve_readout
 from .behaviour import Behaviour
 from .campaigns import (
-    CampaignFolder,
     CampaignRecord,
     SignedStep,
     require_campaign,
-    require_included,
     require_model,
+    require_published,
 )
 from .config import NodeSettings
-from .identity import account_of
 from .learning import Learner
+from .openings import seal_opening
+from .party import Party
+from .receipts import keep_receipt
+from .rosters import SealedRound, require_fixed, require_sealed
+
+logger = logging.getLogger(__name__)
+
+Step = tuple[Address, Integers]
+"""Whose step, and V after it as the proof scores it."""
 
 
-class Participant:
+class Participant(Party):
     """One node: its key, its data, its view of the ledger."""
 
     def __init__(self, settings: NodeSettings, behaviour: Behaviour | None = None) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.behaviour = behaviour or Behaviour()
-
-    # What a step needs is opened when it is first used: proving opens no data, identifying no prover.
-
-    @cached_property
-    def account(self) -> LocalAccount:
-        """Return the node's key."""
-        return account_of(self.settings)
-
-    @property
-    def address(self) -> Address:
-        """Return the node's address."""
-        return Address(str(self.account.address))
-
-    @cached_property
-    def ledger(self) -> LedgerClient:
-        """Return the node's own view of the ledger."""
-        if not self.settings.ledger:
-            raise ConfigError("no ledger is set; give its address in the settings as `ledger`")
-        client = LedgerClient(connect(self.settings.rpc_url, self.settings.chain_id), self.settings.ledger)
-        client.check_deployed()
-        return client
 
     @cached_property
     def learner(self) -> Learner:
@@ -88,18 +92,9 @@ class Participant:
         return Learner(self.settings)
 
     @cached_property
-    def artifacts(self) -> CircuitArtifacts:
-        """Return the circuit that this node proves with."""
-        return load_artifacts(self.settings.cache)
-
-    @cached_property
     def prover(self) -> Prover:
         """Return the node's prover."""
         return EzklProver(self.artifacts, self.settings.prove_timeout_s)
-
-    def campaign(self, campaign: Digest) -> CampaignFolder:
-        """Return the node's folder of a campaign."""
-        return CampaignFolder(self.settings.home / "campaigns" / campaign.hex())
 
     # C0
 
@@ -108,14 +103,13 @@ class Participant:
         registration = Registration(
             node=self.address, nonce=self.ledger.nonces(self.address), deadline=request.deadline
         )
-        return IdentifyReply(
-            node=self.address,
+        offer = MemberOffer(
             num_examples=self.learner.num_examples,
             sample_root=self.learner.sample_root(),
-            base_digest=self.learner.public_base_digest,
             nonce=registration.nonce,
             registration=sign(self.account, self.ledger.domain, registration),
         )
+        return IdentifyReply(node=self.address, base_digest=self.learner.public_base_digest, member=offer)
 
     # Whole-expert round
 
@@ -130,7 +124,6 @@ class Participant:
         )
         reply = ExpertReply(
             node=self.address,
-            num_examples=self.learner.num_examples,
             loss_before=f"{trained.loss_before:.6f}",
             loss_after=f"{trained.loss_after:.6f}",
             signature=sign(self.account, self.ledger.domain, update),
@@ -152,23 +145,18 @@ class Participant:
         return ProposeReply(node=self.address), {"proposal": proposal}
 
     def enrol(self, request: EnrolRequest, arrays: FloatArrays) -> EnrolReply:
-        """C3: compute the held-out rows in the campaign's basis, commit to them and sign the root."""
-        basis = Basis.from_arrays(arrays)
-        require_campaign(self.ledger, request.campaign, request.base_digest, basis.digest, request.terms)
-        folder = self.campaign(request.campaign)
-        if not folder.shards.exist:
-            self.learner.prepare_campaign(
-                folder, request.base_digest, basis, request.campaign, self.address, self.artifacts
-            )
-            folder.save_record(
-                CampaignRecord(
-                    base_digest=request.base_digest, basis_digest=basis.digest, terms=request.terms
-                )
+        """C3: commit to the held-out samples and, in a proven campaign, to their rows in its basis."""
+        data_root = ZERO_DIGEST
+        if request.terms.kind == "readout":
+            data_root = self._commit_to_rows(request, Basis.from_arrays(arrays))
+        else:
+            require_campaign(
+                self.ledger, request.campaign, self.learner.public_base_digest, ZERO_DIGEST, request.terms
             )
         enrolment = Enrolment(
             campaign=request.campaign,
             node=self.address,
-            data_root=folder.shards.data_root(request.campaign, self.address),
+            data_root=data_root,
             sample_root=self.learner.sample_root(),
             num_examples=self.learner.num_examples,
         )
@@ -179,6 +167,30 @@ class Participant:
             num_examples=enrolment.num_examples,
             signature=sign(self.account, self.ledger.domain, enrolment),
         )
+
+    def _commit_to_rows(self, request: EnrolRequest, basis: Basis) -> Digest:
+        """Return the root over the node's shards, computed the first time."""
+        require_campaign(self.ledger, request.campaign, request.base_digest, basis.digest, request.terms)
+        self._require_auditor(request.terms)
+        folder = self.campaign(request.campaign)
+        if not folder.shards.exist:
+            self.learner.prepare_campaign(
+                folder, request.base_digest, basis, request.campaign, self.address, self.artifacts
+            )
+            folder.save_record(
+                CampaignRecord(
+                    base_digest=request.base_digest, basis_digest=basis.digest, terms=request.terms
+                )
+            )
+        return folder.shards.data_root(request.campaign, self.address)
+
+    def _require_auditor(self, terms: CampaignTerms) -> None:
+        """Consent to audits is the operator's: raw samples leave the node in them."""
+        if terms.auditor != self.settings.auditor:
+            raise ConfigError(
+                f"the campaign opens samples to {terms.auditor or 'nobody'}, the settings allow "
+                f"{self.settings.auditor or 'nobody'}; set `auditor` to take part"
+            )
 
     # R1, R2
 
@@ -193,89 +205,219 @@ class Participant:
         if model_digest(record.base_digest, record.basis_digest, old.digest) != request.base_model_digest:
             raise LedgerError("the sent V is not that of the model digest in the request; take no part")
         require_model(self.ledger, request.campaign, request.base_model_digest)
+        if request.round > 1:
+            self._require_published(request)
 
         terms = record.terms
         solved = solve_readout(
             Gram.load(folder.gram_file), request.weights, float(terms.proximal_mu), float(terms.norm_cap)
         )
         values = self.behaviour.choose_update(request.weights, solved, terms.used_columns)
-        new = CommittedWeights(values=values, commitment=commit_weights(self.artifacts, values))
-        folder.save_step(
-            SignedStep(
-                round=request.round,
-                base_model_digest=request.base_model_digest,
-                old=request.weights,
-                new=values,
-                commitment=new.commitment,
-            )
+        step = SignedStep(
+            round=request.round,
+            base_model_digest=request.base_model_digest,
+            old=request.weights,
+            new=values,
+            commitment=commit_weights(self.artifacts, values),
+            nonce=Digest(secrets.token_bytes(32)) if terms.nonces else ZERO_DIGEST,
         )
-        update = self._update(request.campaign, request.round, request.base_model_digest, new.digest)
+        folder.save_step(step)
+        update = self._signed(request.campaign, step)
         return UpdateReply(
             node=self.address,
             weights=values,
-            commitment=new.commitment,
+            commitment=step.commitment,
+            nonce_digest=update.nonce_digest,
             signature=sign(self.account, self.ledger.domain, update),
         )
 
-    # R4, R5, R7
+    def _require_published(self, request: UpdateRequest) -> None:
+        """R1: a round whose predecessor's record is not published is not taken part in."""
+        if self.settings.manifests is None:
+            raise ConfigError(
+                "no place of published manifests is set; set `manifests` to a folder or address"
+            )
+        source = manifest_source(self.settings.manifests)
+        content = require_published(
+            self.ledger, source, request.campaign, request.round - 1, request.previous_manifest
+        )
+        self.campaign(request.campaign).keep_manifest(request.round - 1, content)
 
-    def prove_own(self, request: ChallengeRequest) -> ProofReply:
-        """R5: prove the own step on the drawn shard, if the update was fixed before the draw (R4)."""
-        step = self.campaign(request.campaign).step(request.round)
-        update = self._signed(request.campaign, step)
-        seed = require_included(self.ledger, update, tuple(request.path))
-        return self._prove(step, update, seed, self.address, step.new)
+    # R3
 
-    def prove_average(self, request: AverageRequest) -> ProofReply:
+    def reveal(self, request: RevealRequest) -> RevealReply:
+        """R3: reveal the nonce once the updates are fixed and the block after them is made."""
+        roster = request.roster
+        self._require_own(roster, require_fixed(self.ledger, roster))
+        if not any(self.ledger.round_of(roster.campaign, roster.round).seed):
+            raise LedgerError(f"round {roster.round} has no block to mix with yet; no nonce is revealed")
+        step = self.campaign(roster.campaign).step(roster.round)
+        return RevealReply(node=self.address, nonce=step.nonce)
+
+    # R4, R5
+
+    def prove_own(self, request: ChallengeRequest) -> AnswerReply:
+        """R5: prove the own step and review drawn candidates, if the updates were fixed (R4)."""
+        sealed, step = self._sealed(request.roster)
+        reviews = self._reviewed_steps(sealed, step, request.candidates)
+        return self._answer(sealed, step, [(self.address, step.new), *reviews])
+
+    def review(self, request: ReviewRequest) -> AnswerReply:
+        """R5: review candidates in place of reviewers that are missing."""
+        sealed, step = self._sealed(request.roster)
+        return self._answer(sealed, step, self._reviewed_steps(sealed, step, request.candidates))
+
+    def _reviewed_steps(
+        self, sealed: SealedRound, own: SignedStep, candidates: Sequence[Candidate]
+    ) -> list[Step]:
+        """Return each candidate's step as the average would apply it, if the draw asks this node for it."""
+        folder = self.campaign(sealed.campaign)
+        terms = folder.record.terms
+        steps = []
+        for candidate in candidates:
+            node = Address(candidate.node)
+            sealed.require_reviewer(self.address, node, terms.reviewers)
+            committed = commit_weights(self.artifacts, candidate.weights)
+            if v_digest(candidate.weights, committed) != sealed.roster[node].v_digest:
+                raise LedgerError(f"the sent V of {node} is not the one under the root; nothing is proven")
+            weights = {
+                member: folder.weight_of(member, self.ledger, sealed.campaign, terms.weight_cap)
+                for member in sealed.roster
+            }
+            applied = applied_step(own.old, candidate.weights, weights[node], sum(weights.values()))
+            steps.append((node, applied))
+        return steps
+
+    # R6
+
+    def open_shard(self, request: OpenRequest) -> tuple[OpenReply, bytes]:
+        """R6: open the shard of the own proof to the campaign's auditor, if the draw names this node."""
+        sealed, _ = self._sealed(request.roster)
+        folder = self.campaign(sealed.campaign)
+        record = folder.record
+        self._require_auditor(record.terms)
+        sealed.require_audited(self.address, record.terms.audits)
+        index = sealed.drawn_shard(self.address, self.address)
+        rows, salts = folder.shards.open(index, sealed.round)
+        opening = self.learner.open_samples(sealed.campaign, self.address, index, rows, salts)
+        content = seal_opening(
+            self.behaviour.choose_opening(opening),
+            record.terms.auditor_key or ZERO_DIGEST,
+            (self.ledger.domain, sealed.campaign, sealed.round, self.address),
+        )
+        return OpenReply(node=self.address), content
+
+    # R7
+
+    def prove_average(self, request: AverageRequest) -> AnswerReply:
         """R7: prove what the average does on a freshly drawn shard."""
         step = self.campaign(request.campaign).step(request.round)
-        update = self._signed(request.campaign, step)
-        seed = self.ledger.round_of(request.campaign, request.round).seed
-        return self._prove(step, update, seed, AVERAGE, request.weights)
+        sealed = SealedRound(
+            ledger=self.ledger,
+            campaign=request.campaign,
+            round=request.round,
+            seed=self.ledger.round_of(request.campaign, request.round).seed,
+            roster={},
+        )
+        return self._answer(sealed, step, [(AVERAGE, request.weights)])
 
-    def _prove(
-        self, step: SignedStep, update: Update, seed: Digest, candidate: Address, new: Integers
-    ) -> ProofReply:
-        folder = self.campaign(update.campaign)
-        index = draw_shard(seed, update.campaign, update.round, self.address, candidate)
-        rows, salts = folder.shards.use(index)
-        statement = Statement(
-            domain=self.ledger.domain,
-            circuit=self.artifacts.circuit_id,
-            campaign=update.campaign,
-            round=update.round,
-            prover=self.address,
-            candidate=candidate,
-        )
-        if candidate != AVERAGE:
-            statement = self.behaviour.choose_statement(statement)
+    # Any step
+
+    def keep_receipt(self, request: ReceiptRequest) -> ReceiptReply:
+        """Keep the aggregator's receipt for what this node handed in."""
+        keep_receipt(self.settings.home, self.ledger, self.address, request)
+        return ReceiptReply(node=self.address)
+
+    def _sealed(self, roster: Roster) -> tuple[SealedRound, SignedStep]:
+        """Return the round and the node's own step in it, if the ledger confirms both."""
+        folder = self.campaign(roster.campaign)
+        sealed = require_sealed(self.ledger, roster, folder.record.terms.nonces)
+        self._require_own(roster, sealed.roster)
+        return sealed, folder.step(roster.round)
+
+    def _require_own(self, roster: Roster, entries: Mapping[Address, RosterEntry]) -> None:
+        own = self._signed(roster.campaign, self.campaign(roster.campaign).step(roster.round))
+        entry = entries.get(self.address)
+        if entry is None or (entry.v_digest, entry.nonce_digest) != (own.v_digest, own.nonce_digest):
+            raise LedgerError(
+                f"the update of round {roster.round} is not under the root on the ledger; nothing is proven"
+            )
+
+    def _answer(self, sealed: SealedRound, step: SignedStep, steps: Sequence[Step]) -> AnswerReply:
+        """Return signed proofs of `steps` from the V in force, each on its drawn shard."""
+        folder = self.campaign(sealed.campaign)
+        update = self._signed(sealed.campaign, step)
+        jobs, openings = [], []
+        for candidate, new in steps:
+            index = sealed.drawn_shard(self.address, candidate)
+            try:
+                rows, salts = folder.shards.use(index, sealed.round)
+            except StateError as error:
+                if candidate in (self.address, AVERAGE):
+                    raise
+                logger.warning("no review of %s in round %d: %s", candidate, sealed.round, error)
+                continue
+            statement = self._statement(sealed, candidate)
+            jobs.append(ProofJob(old=step.old, new=new, rows=rows, salts=salts, statement=statement))
+            openings.append(folder.shards.opening(sealed.campaign, self.address, index))
         begun = time.monotonic()
-        proof = self.prover.prove(
-            ProofJob(old=step.old, new=new, rows=rows, salts=salts, statement=statement)
-        )
+        proofs = self.prover.prove_many(jobs)
         taken = time.monotonic() - begun
-        opening = folder.shards.opening(update.campaign, self.address, index)
-        proofs = ProofSet(update=update, proof_digests=(proof_digest(proof),))
-        return ProofReply(
+        records = tuple(
+            ProofRecord(
+                candidate=job.statement.candidate,
+                shard_index=opening.index,
+                shard_commitment=opening.commitment,
+                shard_path=opening.path,
+                proof=proof.content,
+                instances=proof.instances,
+            )
+            for job, opening, proof in zip(jobs, openings, proofs, strict=True)
+        )
+        signed = ProofSet(update=update, proof_digests=tuple(proof_digest(proof) for proof in proofs))
+        after = steps[0][1] if steps else step.old
+        return AnswerReply(
             node=self.address,
-            shard_index=opening.index,
-            shard_commitment=opening.commitment,
-            shard_path=opening.path,
-            proof=proof.content,
-            instances=proof.instances,
-            signature=sign(self.account, self.ledger.domain, proofs),
+            proofs=records,
+            signature=sign(self.account, self.ledger.domain, signed),
             loss_before=f"{folder.shards.loss(step.old):.6f}",
-            loss_after=f"{folder.shards.loss(new):.6f}",
+            loss_after=f"{folder.shards.loss(after):.6f}",
             prove_seconds=f"{taken:.2f}",
         )
 
+    def _statement(self, sealed: SealedRound, candidate: Address) -> Statement:
+        statement = Statement(
+            domain=self.ledger.domain,
+            circuit=self.artifacts.circuit_id,
+            campaign=sealed.campaign,
+            round=sealed.round,
+            prover=self.address,
+            candidate=candidate,
+        )
+        return self.behaviour.choose_statement(statement) if candidate == self.address else statement
+
     def _signed(self, campaign: Digest, step: SignedStep) -> Update:
         digest = CommittedWeights(values=step.new, commitment=step.commitment).digest
-        return self._update(campaign, step.round, step.base_model_digest, digest)
+        nonce = ZERO_DIGEST
+        if step.nonce != ZERO_DIGEST:
+            nonce = nonce_digest(campaign, step.round, self.address, step.nonce)
+        return self._update(campaign, step.round, step.base_model_digest, digest, nonce)
 
-    def _update(self, campaign: Digest, round_number: int, base: Digest, digest: Digest) -> Update:
+    def _update(
+        self,
+        campaign: Digest,
+        round_number: int,
+        base: Digest,
+        digest: Digest,
+        nonce: Digest = ZERO_DIGEST,
+    ) -> Update:
         return Update(
-            campaign=campaign, round=round_number, node=self.address, base_model_digest=base, v_digest=digest
+            campaign=campaign,
+            round=round_number,
+            node=self.address,
+            base_model_digest=base,
+            v_digest=digest,
+            nonce_digest=nonce,
         )
 
 

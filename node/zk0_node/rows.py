@@ -18,6 +18,7 @@ from zk0_proofs.digest import keccak_abi
 from zk0_proofs.errors import DataError
 from zk0_proofs.fixedpoint import quantise_rows
 from zk0_proofs.readout import READOUT_SHAPE, Rows
+from zk0_proofs.statement import SHARDS
 from zk0_proofs.types import Address, Digest
 
 from .features import flow_time
@@ -27,9 +28,11 @@ from .policies.base import Draws
 if TYPE_CHECKING:
     from .basis import Basis
     from .data import Indices
-    from .policies.base import FlowPolicy
+    from .policies.base import FlowPolicy, Prepared
 
-SHARDS = 8
+Take = Callable[["Indices"], "Prepared"]
+"""Returns samples, as the network reads them, by their positions."""
+
 _FORWARD_BATCH = 64
 _PERMUTATION_ROW = 2**32
 """Row number under which the order of a shard's samples is drawn; above every real row."""
@@ -67,16 +70,47 @@ def draw_rows(
     Raises:
         DataError: fewer held-out samples than rows.
     """
-    if len(valid) < rows:
-        raise DataError(f"{len(valid)} held-out samples, a shard needs {rows} different ones")
-    order = _bits(campaign, node, shard, _PERMUTATION_ROW, len(valid))
-    sample = np.argsort(order, kind="stable")[:rows].astype(np.int64)
+    sample = draw_samples(campaign, node, shard, len(valid), rows)
+    return _drawn(campaign, node, shard, sample, valid[sample], noise_shape)
+
+
+def draw_samples(
+    campaign: Digest, node: Address, shard: int, count: int, rows: int = READOUT_SHAPE.rows
+) -> Indices:
+    """Return [rows] positions among `count` held-out samples, all different.
+
+    Raises:
+        DataError: fewer held-out samples than rows.
+    """
+    if count < rows:
+        raise DataError(f"{count} held-out samples, a shard needs {rows} different ones")
+    order = _bits(campaign, node, shard, _PERMUTATION_ROW, count)
+    return np.argsort(order, kind="stable")[:rows].astype(np.int64)
+
+
+def draw_opened(
+    campaign: Digest, node: Address, shard: int, valid: Indices, noise_shape: tuple[int, int]
+) -> RowDraws:
+    """Return the random part of a shard whose samples are at hand row by row, with their `valid` tokens."""
+    return _drawn(campaign, node, shard, np.arange(len(valid)), valid, noise_shape)
+
+
+def _drawn(
+    campaign: Digest,
+    node: Address,
+    shard: int,
+    sample: Indices,
+    valid: Indices,
+    noise_shape: tuple[int, int],
+) -> RowDraws:
+    """Return token, time and noise of each row; `valid` are the tokens of its sample inside the episode."""
+    rows = len(sample)
     uniform = np.stack(
         [_uniform(campaign, node, shard, row, 2 + int(np.prod(noise_shape))) for row in range(rows)]
     )
     return RowDraws(
         sample=sample,
-        token=np.floor(uniform[:, 0] * valid[sample]).astype(np.int64),
+        token=np.floor(uniform[:, 0] * valid).astype(np.int64),
         draws=Draws(
             time=flow_time(uniform[:, 1]),
             noise=scipy.special.ndtri(uniform[:, 2:]).astype(np.float32).reshape(rows, *noise_shape),
@@ -84,13 +118,13 @@ def draw_rows(
     )
 
 
-def compute_rows(policy: FlowPolicy, frames: Frames, basis: Basis, drawn: RowDraws) -> Rows:
-    """Return the shard's rows (z, y) at 2^10; `frames` are all held-out samples, in order."""
+def compute_rows(policy: FlowPolicy, take: Take, basis: Basis, drawn: RowDraws) -> Rows:
+    """Return the shard's rows (z, y) at 2^10; `take` gives the samples at positions of all held-out ones."""
     z, y = [], []
     for first in range(0, len(drawn.sample), _FORWARD_BATCH):
         part = slice(first, first + _FORWARD_BATCH)
         token = policy.token_features(
-            frames.take(drawn.sample[part]),
+            take(drawn.sample[part]),
             Draws(noise=drawn.draws.noise[part], time=drawn.draws.time[part]),
         )
         chosen = np.arange(len(token.phi)), drawn.token[part]
@@ -115,7 +149,7 @@ def held_out_rows(
     for shard in range(SHARDS):
         noise_shape = (policy.chunk_size, policy.padded_action_dim)
         drawn = draw_rows(campaign, node, shard, frames.valid, noise_shape)
-        shards.append(compute_rows(policy, frames, basis, drawn))
+        shards.append(compute_rows(policy, frames.take, basis, drawn))
         if progress is not None:
             progress(shard + 1, SHARDS)
     return shards
