@@ -17,6 +17,8 @@ from zk0_proofs.messages import (
     FloatArrays,
     IdentifyReply,
     IdentifyRequest,
+    ObserveReply,
+    ObserveRequest,
     ProposeReply,
     ProposeRequest,
 )
@@ -28,7 +30,7 @@ from zk0_proofs.signatures import verify as verify_signature
 from zk0_proofs.types import Address, Digest
 
 from .exchange import Answers, Exchange, Request
-from .network import Campaign, Ledger, Network
+from .network import Auditor, Campaign, Ledger, Network
 from .progress import Display
 
 logger = logging.getLogger(__name__)
@@ -48,18 +50,19 @@ class Base:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Members:
-    """The admitted nodes of a run (C0)."""
+    """The parties of a run (C0)."""
 
     addresses: dict[int, Address]
-    """By Flower's id of the connection."""
+    """Admitted nodes by Flower's id of the connection."""
     sample_roots: dict[Address, Digest]
     """What each held out before it could know the campaign's base."""
+    auditors: list[Auditor]
 
 
 def identify_members(
     exchange: Exchange, ledger: Ledger, display: Display, count: int, base_digest: Digest
 ) -> Members:
-    """Return the connected nodes, admitted on the ledger; a node that does not fit is left out (C0).
+    """Return the connected parties, nodes admitted on the ledger; one that does not fit is left out (C0).
 
     Raises:
         LedgerError: no node answered well.
@@ -69,41 +72,45 @@ def identify_members(
     with display.phase("find the nodes", count) as bar:
         asked = dict.fromkeys(exchange.connected(count), request)
         answers = exchange.ask("query.identify", asked, IdentifyReply, bar.tick)
-        members = Members(addresses={}, sample_roots={})
+        members = Members(addresses={}, sample_roots={}, auditors=[])
         registrations = {}
         for node, answer in answers.received.items():
-            reply, address = answer.document, Address(answer.document.node)
-            registration = Registration(node=address, nonce=reply.nonce, deadline=deadline)
             try:
-                _require_member(ledger, members, reply, registration, base_digest)
+                registration = _take_in(ledger, members, node, answer.document, deadline, base_digest)
             except ProofRejected as rejected:
-                logger.warning("node %s left out: %s", address, rejected)
+                logger.warning("%s left out: %s", answer.document.node, rejected)
                 continue
-            members.addresses[node] = address
-            members.sample_roots[address] = reply.sample_root
-            registrations[address] = (registration, reply.registration)
+            if registration is not None:
+                registrations[registration[0].node] = registration
         if not members.addresses:
             raise LedgerError(f"no node can take part: {_reasons(answers) or 'see the log'}")
         ledger.admit(registrations)
     return members
 
 
-def _require_member(
-    ledger: Ledger,
-    members: Members,
-    reply: IdentifyReply,
-    registration: Registration,
-    base_digest: Digest,
-) -> None:
-    if registration.node in members.sample_roots:
-        raise ProofRejected(0, "another connection answers for the same address")
+def _take_in(
+    ledger: Ledger, members: Members, node: int, reply: IdentifyReply, deadline: int, base_digest: Digest
+) -> tuple[Registration, bytes] | None:
+    """Note a party as what it offers to be; return a member's signed registration."""
+    address, offer = Address(reply.node), reply.member
     if reply.base_digest != base_digest:
         raise ProofRejected(
             1,
             f"it has base policy 0x{reply.base_digest.hex()[:16]}…, expected 0x{base_digest.hex()[:16]}…; "
             "give it the same folder or Hub revision",
         )
-    verify_signature(ledger.domain, registration, reply.registration)
+    if offer is None:
+        if reply.auditor_key is None:
+            raise ProofRejected(1, "it offers to be neither member nor auditor")
+        members.auditors.append(Auditor(node=node, address=address, key=reply.auditor_key))
+        return None
+    if address in members.sample_roots:
+        raise ProofRejected(0, "another connection answers for the same address")
+    registration = Registration(node=address, nonce=offer.nonce, deadline=deadline)
+    verify_signature(ledger.domain, registration, offer.registration)
+    members.addresses[node] = address
+    members.sample_roots[address] = offer.sample_root
+    return registration, offer.registration
 
 
 def _reasons(answers: Answers[IdentifyReply]) -> str:
@@ -117,12 +124,8 @@ def open_readout_campaign(
     basis = _propose(network, label, base)
     terms = terms.model_copy(update={"used_columns": basis.width + 1})
     campaign = network.ledger.open_campaign(base.digest, basis.digest, circuit, terms)
-    request = EnrolRequest(campaign=campaign, base_digest=base.digest, terms=terms)
-    enrolments = network.journal.documents(
-        f"{label}/C3-enrolments", EnrolmentRecord, lambda: _enrol(network, request, basis)
-    )
-    if not enrolments:
-        raise LedgerError("no node enrolled; see the logs of the nodes")
+    enrolments = enrol(network, label, campaign, base.digest, terms, basis.to_arrays())
+    _brief_auditor(network, label, campaign, base, basis, terms)
     opened = Campaign(
         id=campaign,
         label=label,
@@ -131,10 +134,50 @@ def open_readout_campaign(
         base_digest=base.digest,
         basis_digest=basis.digest,
         circuit=circuit,
-        enrolments=tuple(enrolments),
+        enrolments=enrolments,
     )
     _publish(network, opened, basis)
     return opened, basis
+
+
+def enrol(
+    network: Network,
+    label: str,
+    campaign: Digest,
+    base_digest: Digest,
+    terms: CampaignTerms,
+    arrays: FloatArrays | None = None,
+) -> tuple[EnrolmentRecord, ...]:
+    """Return the enrolments of a campaign, relayed to the ledger (C3).
+
+    Raises:
+        LedgerError: no node enrolled.
+    """
+    request = Request(EnrolRequest(campaign=campaign, base_digest=base_digest, terms=terms), arrays)
+    enrolments = network.journal.documents(
+        f"{label}/C3-enrolments", EnrolmentRecord, lambda: _enrol(network, campaign, request)
+    )
+    if not enrolments:
+        raise LedgerError("no node enrolled; see the logs of the nodes")
+    return tuple(enrolments)
+
+
+def _brief_auditor(
+    network: Network, label: str, campaign: Digest, base: Base, basis: Basis, terms: CampaignTerms
+) -> None:
+    """C3: give the auditor the frozen policy and the basis; without it, drawn nodes stay unaudited."""
+    if network.auditor is None or network.auditor.address != terms.auditor:
+        return
+    arrays = {f"expert/{name}": array for name, array in base.expert.items()}
+    arrays |= {f"basis/{name}": array for name, array in basis.to_arrays().items()}
+    request = ObserveRequest(campaign=campaign, base_digest=base.digest, terms=terms)
+    asked = {network.auditor.node: Request(request, arrays)}
+
+    def brief() -> bool:
+        with network.display.phase("brief the auditor", 1) as bar:
+            return bool(network.exchange.ask("train.observe", asked, ObserveReply, bar.tick).received)
+
+    network.journal.value(f"{label}/C3-auditor", brief)
 
 
 def _publish(network: Network, campaign: Campaign, basis: Basis) -> None:
@@ -159,7 +202,9 @@ def _propose(network: Network, label: str, base: Base) -> Basis:
     """C1: up to five drawn members propose; their span is the campaign's basis."""
     drawn = network.journal.value(
         f"{label}/C1-proposers",
-        lambda: draw_proposers(network.ledger.latest_block_hash(), list(network.members.values())),
+        lambda: draw_proposers(
+            network.ledger.latest_block_hash(), base.digest, list(network.members.values())
+        ),
     )
     proposals = network.journal.arrays(
         f"{label}/C1-proposals", lambda: _collect_proposals(network, base, set(drawn))
@@ -194,16 +239,17 @@ def _collect_proposals(network: Network, base: Base, drawn: set[str]) -> FloatAr
     return proposals
 
 
-def _enrol(network: Network, request: EnrolRequest, basis: Basis) -> list[EnrolmentRecord]:
+def _enrol(network: Network, campaign: Digest, request: Request) -> list[EnrolmentRecord]:
     """C3: relay what the nodes signed; one that cannot be enrolled takes no part in this campaign."""
-    asked = dict.fromkeys(network.members, Request(request, basis.to_arrays()))
-    with network.display.phase("commit to held-out rows", len(asked)) as bar:
+    asked = dict.fromkeys(network.members, request)
+    what = "rows" if request.arrays else "samples"
+    with network.display.phase(f"commit to held-out {what}", len(asked)) as bar:
         answers = network.exchange.ask("train.enrol", asked, EnrolReply, bar.tick)
     records: list[EnrolmentRecord] = []
     for node, answer in answers.received.items():
         record = answer.document
         try:
-            enrolment = record.enrolment(request.campaign)
+            enrolment = record.enrolment(campaign)
             if enrolment.node != network.members[node]:
                 raise ProofRejected(0, f"the enrolment names {enrolment.node}")
             if enrolment.sample_root != network.sample_roots[enrolment.node]:

@@ -58,6 +58,15 @@ def simulate(
         int, typer.Option(min=1, help="Steps of each node in the whole-expert round.")
     ] = 100,
     margin: Annotated[str, typer.Option(help="Least proven gain, in loss per row and dim.")] = "0.001",
+    reviewers: Annotated[
+        int, typer.Option(min=0, max=16, help="Peers that review each update; 0 for no reviews.")
+    ] = 3,
+    audits: Annotated[
+        int, typer.Option(min=0, max=64, help="Nodes a round that open their drawn shard to an auditor.")
+    ] = 0,
+    nonces: Annotated[
+        bool, typer.Option("--nonces", help="Mix nonces of the nodes into the draw, not the block alone.")
+    ] = False,
     step_timeout: Annotated[float, typer.Option(min=1, help="Deadline of each step in seconds.")] = 900.0,
     outputs: Annotated[Path, typer.Option(help="Folder for runs.")] = Path("outputs"),
     home: Annotated[
@@ -82,6 +91,9 @@ def simulate(
         base_steps=base_steps,
         local_steps=local_steps,
         margin=margin,
+        reviewers=reviewers,
+        audits=audits,
+        nonces=nonces,
         cheat=cheat,
         seed=seed,
         step_timeout_s=step_timeout,

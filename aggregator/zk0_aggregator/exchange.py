@@ -14,7 +14,14 @@ from flwr.serverapp import Grid
 
 from zk0_proofs.encoding import Document
 from zk0_proofs.errors import StateError, WireError
-from zk0_proofs.messages import FloatArrays, pack_arrays, pack_document, unpack_arrays, unpack_document
+from zk0_proofs.messages import (
+    OPENING_LIMIT_BYTES,
+    FloatArrays,
+    pack_arrays,
+    pack_document,
+    unpack_arrays,
+    unpack_document,
+)
 from zk0_proofs.types import Reason
 
 logger = logging.getLogger(__name__)
@@ -33,6 +40,8 @@ class Request:
 
     document: Document
     arrays: FloatArrays | None = None
+    sealed: bytes | None = None
+    """What one node sealed to another party; the aggregator passes it on unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,12 @@ class Answer(Generic[_Reply]):
     """What one node replied, parsed and checked for its form only."""
 
     document: _Reply
-    arrays: FloatArrays | None
+    arrays: FloatArrays | None = None
+    sealed: bytes | None = None
+
+
+OnAnswer = Callable[[int, Answer[_Reply]], None]
+"""Called with a node's id and its answer as soon as it is there, so that it can be acknowledged at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +97,13 @@ class Exchange:
         requests: Mapping[int, Request],
         kind: type[_Reply],
         tick: Tick = lambda: None,
+        on_answer: OnAnswer[_Reply] = lambda _node, _answer: None,
     ) -> Answers[_Reply]:
         """Return the answers of the asked nodes that arrive before the step's deadline.
 
-        `action` is a Flower message type such as `train.update`; `tick` is called at each answer.
-        A node that fails, stays silent or sends something malformed appears in `failures`.
+        `action` is a Flower message type such as `train.update`; `tick` is called at each reply,
+        `on_answer` at each that is well formed. A node that fails, stays silent or sends something
+        malformed appears in `failures`.
         """
         answers: Answers[_Reply] = Answers()
         outstanding = set(
@@ -97,7 +113,9 @@ class Exchange:
         while outstanding and time.monotonic() < deadline:
             for reply in self._grid.pull_messages(outstanding):
                 outstanding.discard(reply.metadata.reply_to_message_id)
-                _sort_in(answers, reply, kind)
+                node = _sort_in(answers, reply, kind)
+                if node in answers.received:
+                    on_answer(node, answers.received[node])
                 tick()
             if outstanding:
                 self._wait()
@@ -106,6 +124,10 @@ class Exchange:
         for node, failure in answers.failures.items():
             logger.warning("%s: node %d left out: %s", action, node, failure.message)
         return answers
+
+    def tell(self, action: str, node: int, request: Request) -> None:
+        """Send a message whose reply nobody waits for."""
+        self._grid.push_messages([_message(action, node, request)])
 
     def _wait(self) -> None:
         if self._stop.wait(POLL_S):
@@ -116,19 +138,34 @@ def _message(action: str, node: int, request: Request) -> Message:
     record: dict[str, bytes] = {"document": pack_document(request.document)}
     if request.arrays is not None:
         record["arrays"] = pack_arrays(request.arrays)
+    if request.sealed is not None:
+        record["sealed"] = request.sealed
     return Message(RecordDict({RECORD: ConfigRecord(dict(record))}), dst_node_id=node, message_type=action)
 
 
-def _sort_in(answers: Answers[_Reply], reply: Message, kind: type[_Reply]) -> None:
+def _sort_in(answers: Answers[_Reply], reply: Message, kind: type[_Reply]) -> int:
+    """Put a reply where it belongs and return its node."""
     node = reply.metadata.src_node_id
     if reply.has_error():
         answers.failures[node] = Failure(Reason.NO_PROOF, f"the node failed: {reply.error.reason}"[:500])
-        return
+        return node
     try:
         record = reply.content.config_records.get(RECORD)
         if record is None:
             raise WireError(f"the reply has no record {RECORD!r}")
         arrays = unpack_arrays(record["arrays"]) if "arrays" in record else None
-        answers.received[node] = Answer(unpack_document(kind, record.get("document")), arrays)
+        document = unpack_document(kind, record.get("document"))
+        answers.received[node] = Answer(document, arrays, _sealed(record.get("sealed")))
     except WireError as error:
         answers.failures[node] = Failure(Reason.MALFORMED, str(error)[:500])
+    return node
+
+
+def _sealed(content: object) -> bytes | None:
+    if content is None:
+        return None
+    if not isinstance(content, bytes) or len(content) > OPENING_LIMIT_BYTES:
+        raise WireError(
+            f"the sealed opening is a {type(content).__name__}, or above {OPENING_LIMIT_BYTES} bytes"
+        )
+    return content

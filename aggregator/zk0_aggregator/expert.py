@@ -6,7 +6,7 @@ campaign, whose rounds are proven. Steps carry the numbers of docs/protocol.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from zk0_proofs.digest import arrays_digest, merkle_root, model_digest, update_leaf, zero_v_digest
@@ -21,6 +21,7 @@ from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.signatures import verify as verify_signature
 from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Reason, Update
 
+from .campaign import enrol
 from .exchange import Answer, Failure, Request
 from .network import Network, SettledRound
 
@@ -47,12 +48,15 @@ def run_expert_campaign(
 ) -> ExpertOutcome:
     """Open a campaign, run its one round from `base_arrays` and return the averaged expert."""
     campaign = network.ledger.open_campaign(base_digest, ZERO_DIGEST, ZERO_DIGEST, terms)
+    # C3: which samples are held out is on the ledger before the base that follows can be known.
+    enrolments = enrol(network, label, campaign, base_digest, terms)
+    enrolled = {Address(record.node): record.num_examples for record in enrolments}
     in_force = model_digest(base_digest, ZERO_DIGEST, zero_v_digest())
     request = ExpertRequest(campaign=campaign, round=ROUND, terms=terms, base_model_digest=in_force)
 
     # R1, R2: nodes train and sign.
     updates = network.journal.document(
-        f"{label}/R2-updates", _Updates, lambda: _collect(network, request, base_arrays)
+        f"{label}/R2-updates", _Updates, lambda: _collect(network, request, enrolled, base_arrays)
     )
     records = sorted(updates.records, key=lambda record: record.node)
 
@@ -63,7 +67,7 @@ def run_expert_campaign(
 
     # R7: the mean, in the order of addresses, so that its bytes can be recomputed.
     average = network.journal.arrays(
-        f"{label}/R7-average", lambda: _average(network, records, terms, base_arrays)
+        f"{label}/R7-average", lambda: _average(network, records, enrolled, terms, base_arrays)
     )
     v_digest = arrays_digest(average) if records else zero_v_digest()
     _publish(network, average)
@@ -72,13 +76,15 @@ def run_expert_campaign(
     manifest = ExpertManifest(
         chain_id=network.ledger.domain.chain_id,
         ledger=network.ledger.domain.ledger,
+        aggregator=network.ledger.address,
         campaign=campaign,
         round=ROUND,
         terms=terms,
         base_digest=base_digest,
+        enrolments=enrolments,
         base_model_digest=in_force,
         updates_root=merkle_root(leaves),
-        contributions=tuple(_contribution(request, record) for record in records),
+        contributions=tuple(_contribution(request, record, enrolled) for record in records),
         refusals=updates.refusals,
         v_digest=v_digest,
         model_digest=model_digest(base_digest, ZERO_DIGEST, v_digest),
@@ -89,8 +95,10 @@ def run_expert_campaign(
     return ExpertOutcome(manifest=manifest, settled=settled, arrays=average)
 
 
-def _collect(network: Network, request: ExpertRequest, base: FloatArrays) -> _Updates:
-    asked = {node: Request(request) for node in network.members}
+def _collect(
+    network: Network, request: ExpertRequest, enrolled: Mapping[Address, int], base: FloatArrays
+) -> _Updates:
+    asked = {node: Request(request) for node, member in network.members.items() if member in enrolled}
     with network.display.phase(
         f"train the action expert, {request.terms.local_steps} steps", len(asked)
     ) as bar:
@@ -119,7 +127,6 @@ def _accept(
     record = ExpertUpdateRecord(
         node=member,
         arrays_digest=arrays_digest(arrays),
-        num_examples=reply.num_examples,
         loss_before=reply.loss_before,
         loss_after=reply.loss_after,
         signature=reply.signature,
@@ -140,16 +147,24 @@ def _signed(request: ExpertRequest, record: ExpertUpdateRecord) -> Update:
 
 
 def _average(
-    network: Network, records: Sequence[ExpertUpdateRecord], terms: CampaignTerms, base: FloatArrays
+    network: Network,
+    records: Sequence[ExpertUpdateRecord],
+    enrolled: Mapping[Address, int],
+    terms: CampaignTerms,
+    base: FloatArrays,
 ) -> FloatArrays:
     if not records:
         return base
     updates = [_published(network, record.arrays_digest) for record in records]
-    return average_arrays(updates, [weight_of(record.num_examples, terms.weight_cap) for record in records])
+    weights = [weight_of(enrolled[Address(record.node)], terms.weight_cap) for record in records]
+    return average_arrays(updates, weights)
 
 
-def _contribution(request: ExpertRequest, record: ExpertUpdateRecord) -> ContributionRecord:
-    contribution = unproven_contribution(request.campaign, request.round, record, request.terms)
+def _contribution(
+    request: ExpertRequest, record: ExpertUpdateRecord, enrolled: Mapping[Address, int]
+) -> ContributionRecord:
+    examples = enrolled[Address(record.node)]
+    contribution = unproven_contribution(request.campaign, request.round, record, examples, request.terms)
     return ContributionRecord.of(contribution)
 
 

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from zk0_proofs.digest import model_digest
 from zk0_proofs.readout import READOUT_SHAPE, Shape
-from zk0_proofs.rules.admission import Check, Commit, RoundFacts
+from zk0_proofs.rules.claims import Check, Commit, RoundFacts
 from zk0_proofs.rules.manifest import EnrolmentRecord, ExpertManifest, ReadoutManifest
 from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.signatures import Registration
+from zk0_proofs.signatures import Receipt, Registration
 from zk0_proofs.statement import CommittedWeights
 from zk0_proofs.types import Address, Digest, Enrolment, LedgerDomain
 
@@ -37,6 +37,13 @@ class Ledger(Protocol):
     def domain(self) -> LedgerDomain:
         """Return where signatures and proofs of this ledger are valid."""
 
+    @property
+    def address(self) -> Address:
+        """Return the aggregator's account, which signs receipts."""
+
+    def sign(self, receipt: Receipt) -> bytes:
+        """Return the aggregator's signature of a receipt."""
+
     def admit(self, registrations: Mapping[Address, tuple[Registration, bytes]]) -> None:
         """Register what must be registered and admit the nodes."""
 
@@ -52,6 +59,15 @@ class Ledger(Protocol):
     def seal_seed(self, campaign: Digest, round_number: int) -> Digest:
         """Return the round's seed, the hash of the block after `open_round` (R3)."""
 
+    def mix_seed(self, campaign: Digest, round_number: int, nonces_root: Digest) -> Digest:
+        """Mix the nodes' nonces into the sealed seed and return the final one (R3)."""
+
+    def retired_before(self, campaign: Digest, node: Address, round_number: int) -> frozenset[int]:
+        """Return the shards of a node that no draw of the round can name (R4)."""
+
+    def retire_shard(self, campaign: Digest, node: Address, index: int) -> None:
+        """Take a shard that was opened to the auditor out of all later draws (R6)."""
+
     def latest_block_hash(self) -> Digest:
         """Return the hash of the last block, for draws that bind nobody (C1)."""
 
@@ -60,6 +76,17 @@ class Ledger(Protocol):
 
     def close_campaign(self, campaign: Digest) -> None:
         """End a campaign."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auditor:
+    """A connected auditor (C0)."""
+
+    node: int
+    """Flower's id of its connection."""
+    address: Address
+    key: Digest
+    """X25519 key to which openings are sealed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +104,8 @@ class Network:
     """Flower's id of each connected node and the address it answers for."""
     sample_roots: Mapping[Address, Digest] = field(default_factory=dict)
     """What each node held out before it could know the campaign's base (C0)."""
+    auditor: Auditor | None = None
+    """Who recomputes opened shards, if somebody is connected as such."""
 
     def node_of(self, address: Address) -> int | None:
         """Return the Flower id under which `address` is connected."""
@@ -98,8 +127,9 @@ class Campaign:
     enrolments: tuple[EnrolmentRecord, ...]
     shape: Shape = READOUT_SHAPE
 
-    def facts(self, round_number: int, model: CommittedWeights) -> RoundFacts:
+    def facts(self, round_number: int, model: CommittedWeights, ledger: Ledger) -> RoundFacts:
         """Return what is fixed before round `round_number` with `model` in force."""
+        nodes = [Address(record.node) for record in self.enrolments] if self.terms.audits else []
         return RoundFacts(
             domain=self.domain,
             circuit=self.circuit,
@@ -109,5 +139,6 @@ class Campaign:
             base_model_digest=model_digest(self.base_digest, self.basis_digest, model.digest),
             base=model,
             enrolments={Address(record.node): record.enrolment(self.id) for record in self.enrolments},
+            retired={node: ledger.retired_before(self.id, node, round_number) for node in nodes},
             shape=self.shape,
         )

@@ -23,6 +23,8 @@ class NodeLine:
     evidence: str
     improvement: float | None
     """Proven gain of the node's own step, loss per row and dim; None without a proof."""
+    review: float | None
+    """Lower median of the peers' reviews, loss per row and dim; None without a review."""
     weight: int
     reason: Reason
     message: str
@@ -45,15 +47,16 @@ class RoundLine:
 def print_report(console: Console, nodes: Sequence[NodeLine], rounds: Sequence[RoundLine]) -> None:
     """Print the contributions, the refusals in words, then the rounds."""
     table = _table("Contributions", "round", "node", "evidence")
-    for heading in ("proven gain", "weight", "held-out loss"):
+    for heading in ("proven gain", "reviews", "weight", "held-out loss"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for line in nodes:
         table.add_row(
             line.round,
-            line.node[:10],
+            line.node[:8],
             line.evidence,
-            "-" if line.improvement is None else f"{line.improvement:+.4f}",
+            _signed(line.improvement),
+            _signed(line.review),
             str(line.weight),
             _losses(line),
             _verdict(line),
@@ -61,11 +64,12 @@ def print_report(console: Console, nodes: Sequence[NodeLine], rounds: Sequence[R
     console.print(table)
     for line in nodes:
         if line.message:
-            console.print(f"round {line.round}, {line.node[:10]}: {line.message}", highlight=False)
+            console.print(f"round {line.round}, {line.node[:8]}: {line.message}", highlight=False)
     table = _table("Rounds", "round", "proven gain of the average", "model in force", "transaction")
     for entry in rounds:
-        gain = "-" if entry.improvement is None else f"{entry.improvement:+.4f}"
-        table.add_row(entry.round, gain, f"0x{entry.model_digest.hex()[:8]}…", entry.transaction)
+        table.add_row(
+            entry.round, _signed(entry.improvement), f"0x{entry.model_digest.hex()[:8]}…", entry.transaction
+        )
     console.print(table)
 
 
@@ -97,4 +101,8 @@ def _verdict(line: NodeLine) -> str:
 def _losses(line: NodeLine) -> str:
     if line.loss_before is None or line.loss_after is None:
         return "-"
-    return f"{line.loss_before:.4f} -> {line.loss_after:.4f}"
+    return f"{line.loss_before:.3f} -> {line.loss_after:.3f}"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"

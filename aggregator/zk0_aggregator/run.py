@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from zk0_node.bases import PublicBase
 from zk0_node.basis import Basis
+from zk0_proofs.errors import ConfigError
 from zk0_proofs.fixedpoint import improvement_to_float
 from zk0_proofs.readout import READOUT_SHAPE, zero_weights
-from zk0_proofs.rules.manifest import ExpertManifest, ReadoutManifest
+from zk0_proofs.rules.manifest import ExpertManifest, ReadoutManifest, manifest_digest
+from zk0_proofs.rules.reviews import Review, median_review
 from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.statement import CommittedWeights
-from zk0_proofs.types import Address, Digest, Evidence, Reason
+from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Evidence, Reason
 
 from .campaign import Base, open_readout_campaign
 from .expert import ExpertOutcome, run_expert_campaign
-from .network import Network
+from .network import Auditor, Network
 from .progress import PhaseTime
 from .report import NodeLine, RoundLine
 from .strategy import RoundOutcome, run_round
@@ -30,6 +32,8 @@ class Plan:
     rounds: int
     expert_terms: CampaignTerms
     readout_terms: CampaignTerms
+    audits: int
+    """Nodes a round that open their drawn shard to the connected auditor."""
     base: Path
     """Folder of the public base policy."""
     public_data: str
@@ -54,19 +58,31 @@ def run_campaigns(network: Network, plan: Plan, circuit: Digest) -> Report:
         folder = network.outputs / "global_model" / "base"
         statistics = base.publish(folder, expert.arrays, plan.public_data, plan.cache)
     start = Base(digest=expert.manifest.model_digest, expert=expert.arrays, statistics=statistics)
-    campaign, basis = open_readout_campaign(network, "readout", plan.readout_terms, start, circuit)
+    terms = _audited_terms(plan, network.auditor)
+    campaign, basis = open_readout_campaign(network, "readout", terms, start, circuit)
 
     model = CommittedWeights(values=zero_weights(), commitment=network.commit(zero_weights()))
     outcomes: list[RoundOutcome] = []
+    previous = ZERO_DIGEST
     for round_number in range(1, plan.rounds + 1):
-        outcome = run_round(network, campaign, round_number, model)
+        outcome = run_round(network, campaign, round_number, model, previous)
         outcomes.append(outcome)
-        model = outcome.model
+        model, previous = outcome.model, manifest_digest(outcome.manifest)
         _save_policy(network, folder, basis, model, round_number)
         if not outcome.manifest.averaged:
             break  # R7: under the campaign's floor V stays and the campaign closes
     network.ledger.close_campaign(campaign.id)
     return _report(expert, outcomes)
+
+
+def _audited_terms(plan: Plan, auditor: Auditor | None) -> CampaignTerms:
+    """Return the campaign's terms with its auditor, who is named before anybody enrols (C2)."""
+    if not plan.audits:
+        return plan.readout_terms
+    if auditor is None:
+        raise ConfigError("audits were asked for, but no auditor is connected; start one, or ask for none")
+    fields = {"audits": plan.audits, "auditor": auditor.address, "auditor_key": auditor.key}
+    return CampaignTerms(**plan.readout_terms.model_dump() | fields)
 
 
 def _save_policy(
@@ -80,7 +96,7 @@ def _save_policy(
 
 
 def _report(expert: ExpertOutcome, outcomes: Sequence[RoundOutcome]) -> Report:
-    nodes = _lines("expert", expert.manifest, {})
+    nodes = _lines("expert", expert.manifest, {}, {})
     rounds = [
         RoundLine(
             round="expert",
@@ -91,7 +107,8 @@ def _report(expert: ExpertOutcome, outcomes: Sequence[RoundOutcome]) -> Report:
     ]
     for outcome in outcomes:
         label = str(outcome.manifest.round)
-        nodes += _lines(label, outcome.manifest, dict(outcome.losses))
+        reviews = {judgement.contribution.node: judgement.reviews for judgement in outcome.judgements}
+        nodes += _lines(label, outcome.manifest, dict(outcome.losses), reviews)
         rounds.append(
             RoundLine(
                 round=label,
@@ -104,7 +121,10 @@ def _report(expert: ExpertOutcome, outcomes: Sequence[RoundOutcome]) -> Report:
 
 
 def _lines(
-    label: str, manifest: ExpertManifest | ReadoutManifest, losses: dict[Address, tuple[float, float]]
+    label: str,
+    manifest: ExpertManifest | ReadoutManifest,
+    losses: dict[Address, tuple[float, float]],
+    reviews: Mapping[Address, Sequence[Review]],
 ) -> list[NodeLine]:
     if isinstance(manifest, ExpertManifest):
         losses = {
@@ -117,12 +137,14 @@ def _lines(
         node = Address(record.node)
         before, after = losses.get(node, (None, None))
         proven = record.evidence == Evidence.PROVEN
+        median = median_review(reviews.get(node, ()))
         lines.append(
             NodeLine(
                 round=label,
                 node=node,
                 evidence=Evidence(record.evidence).name.lower(),
                 improvement=_gain(record.improvement, manifest.terms) if proven else None,
+                review=None if median is None else _gain(median, manifest.terms),
                 weight=record.weight,
                 reason=Reason(record.reason),
                 message=messages.get(record.node, ""),

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from zk0_ledger.deploy import register_circuit
-from zk0_ledger.entries import Call, Circuit, NodeStatus, Receipt, RoundResult, RoundStatus
+from zk0_ledger.entries import Call, CircuitPins, NodeStatus, RoundResult, RoundStatus
+from zk0_ledger.entries import Receipt as TransactionReceipt
 from zk0_ledger.manifests import ManifestStore
 from zk0_ledger.session import Ledger as OpenLedger
 from zk0_proofs.artifacts import CircuitArtifacts
-from zk0_proofs.digest import contribution_leaf, merkle_root
-from zk0_proofs.errors import StateError
+from zk0_proofs.commitments import commit_weights
+from zk0_proofs.digest import contribution_leaf, keccak, merkle_root
+from zk0_proofs.errors import StateError, TransactionReverted
 from zk0_proofs.files import write_atomic
+from zk0_proofs.readout import READOUT_SHAPE, zero_weights
 from zk0_proofs.rules.manifest import ExpertManifest, ReadoutManifest, manifest_bytes, manifest_digest
 from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.signatures import Registration
+from zk0_proofs.signatures import Receipt, Registration, sign
 from zk0_proofs.types import Address, Digest, Enrolment, Evidence, LedgerDomain, Reason
 
 from .network import SettledRound
+
+logger = logging.getLogger(__name__)
 
 
 class Settlement:
@@ -37,13 +43,24 @@ class Settlement:
         """Return where signatures and proofs of this ledger are valid."""
         return self._client.domain
 
+    @property
+    def address(self) -> Address:
+        """Return the aggregator's account, which signs receipts."""
+        return Address(self._ledger.sender().address)
+
+    def sign(self, receipt: Receipt) -> bytes:
+        """Return the aggregator's signature of a receipt."""
+        return sign(self._ledger.sender().account, self.domain, receipt)
+
     def pin_circuit(self, artifacts: CircuitArtifacts) -> Digest:
         """Register the circuit unless the ledger has it, and return its id."""
         pins = artifacts.manifest
-        circuit = Circuit(
+        zero = commit_weights(artifacts, zero_weights(artifacts.shape))
+        circuit = CircuitPins(
             vk_hash=Digest(bytes.fromhex(pins.vk)),
             settings_hash=Digest(bytes.fromhex(pins.settings)),
             srs_hash=Digest(bytes.fromhex(pins.srs)),
+            zero_commitment=keccak(zero.to_bytes()),
             shape=pins.shape,
             proof_length=artifacts.proof_length,
             is_dev_srs=artifacts.dev_srs,
@@ -62,7 +79,8 @@ class Settlement:
 
     def open_campaign(self, base: Digest, basis: Digest, circuit: Digest, terms: CampaignTerms) -> Digest:
         """Open a campaign and return its id (C2)."""
-        call = self._client.open_campaign(base, basis, circuit, terms.digest)
+        threshold = terms.threshold(READOUT_SHAPE.rows) if terms.kind == "readout" else 0
+        call = self._client.open_campaign(base, basis, circuit, terms.digest, threshold)
         receipt = self._send(f"campaign/{base.hex()}/{basis.hex()}", call)
         return self._client.opened_campaign(receipt)
 
@@ -72,17 +90,44 @@ class Settlement:
         self._send(key, self._client.enrol(enrolment, signature))
 
     def open_round(self, campaign: Digest, round_number: int, updates_root: Digest) -> None:
-        """Fix the round's updates (R3); a lost seed is voided and the same updates are opened again."""
-        attempt = 1
+        """Fix the round's updates (R3); a voided attempt is opened again, with the same updates."""
         found = self._client.round_of(campaign, round_number)
-        if found.status is not RoundStatus.UNKNOWN:
-            attempt = found.attempt + (found.status is RoundStatus.VOIDED)
+        attempt = max(1, found.attempt + (found.status is RoundStatus.VOIDED))
         key = f"open/{campaign.hex()}/{round_number}/{attempt}"
         self._send(key, self._client.open_round(campaign, round_number, updates_root))
 
     def seal_seed(self, campaign: Digest, round_number: int) -> Digest:
-        """Return the round's seed, the hash of the block after `open_round` (R3)."""
+        """Return the hash of the block after `open_round` (R3).
+
+        A block that nobody sealed in time is lost: the attempt is voided and the round opened again, both
+        visible on the ledger.
+        """
+        try:
+            return self._ledger.seal_seed(self._ledger.sender(), campaign, round_number)
+        except TransactionReverted as error:
+            if error.error != "SeedExpired":
+                raise
+        found = self._client.round_of(campaign, round_number)
+        logger.warning("round %d: the seed of attempt %d is lost", round_number, found.attempt)
+        key = f"void/{campaign.hex()}/{round_number}/{found.attempt}"
+        self._send(key, self._client.void_round(campaign, round_number))
+        self.open_round(campaign, round_number, found.updates_root)
         return self._ledger.seal_seed(self._ledger.sender(), campaign, round_number)
+
+    def mix_seed(self, campaign: Digest, round_number: int, nonces_root: Digest) -> Digest:
+        """Mix the nodes' nonces into the sealed seed and return the final one (R3)."""
+        call = self._client.mix_seed(campaign, round_number, nonces_root)
+        self._send(f"mix/{campaign.hex()}/{round_number}", call)
+        return self._client.round_of(campaign, round_number).seed
+
+    def retired_before(self, campaign: Digest, node: Address, round_number: int) -> frozenset[int]:
+        """Return the shards of a node that no draw of the round can name (R4)."""
+        return self._client.retired_before(campaign, node, round_number)
+
+    def retire_shard(self, campaign: Digest, node: Address, index: int) -> None:
+        """Take a shard that was opened to the auditor out of all later draws (R6)."""
+        key = f"retire/{campaign.hex()}/{node}/{index}"
+        self._send(key, self._client.retire_shard(campaign, node, index))
 
     def latest_block_hash(self) -> Digest:
         """Return the hash of the last block, for draws that bind nobody (C1)."""
@@ -113,7 +158,7 @@ class Settlement:
         """End a campaign."""
         self._send(f"close/{campaign.hex()}", self._client.close_campaign(campaign))
 
-    def _send(self, key: str, call: Call, role: str = "aggregator") -> Receipt:
+    def _send(self, key: str, call: Call, role: str = "aggregator") -> TransactionReceipt:
         return self._ledger.sender(role=role).send(f"{self._run_id}/{key}", call)
 
 

@@ -22,15 +22,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eth_account.signers.local import LocalAccount
 from rich.console import Console
 
+from zk0_ledger.accounts import create_keystore, load_keystore
 from zk0_ledger.config import load_config
 from zk0_ledger.session import Ledger as OpenLedger
 from zk0_ledger.session import open_ledger
 from zk0_node.config import NodeSettings
-from zk0_node.identity import create_keystore
 from zk0_proofs.artifacts import CircuitArtifacts, load_artifacts
-from zk0_proofs.commitments import commit_weights
+from zk0_proofs.commitments import WeightCommitter
 from zk0_proofs.digest import keccak
 from zk0_proofs.errors import ConfigError, StateError
 from zk0_proofs.files import write_atomic
@@ -66,6 +67,12 @@ class Options:
     base_steps: int
     local_steps: int
     margin: str
+    reviewers: int
+    """Peers that review each candidate."""
+    audits: int
+    """Nodes a round that open their drawn shard to a simulated auditor."""
+    nonces: bool
+    """Whether nodes' nonces are mixed into the seed."""
     cheat: str | None
     """How the last node misbehaves."""
     seed: int | None
@@ -206,7 +213,10 @@ def _plan(options: Options, base: Path, cache: Path) -> Plan:
         expert_terms=CampaignTerms(
             kind="whole-expert", local_steps=options.local_steps, used_columns=0, seed=seed
         ),
-        readout_terms=CampaignTerms(margin=options.margin, seed=seed),
+        readout_terms=CampaignTerms(
+            margin=options.margin, reviewers=options.reviewers, nonces=options.nonces, seed=seed
+        ),
+        audits=options.audits,
         base=base,
         public_data=options.public_data,
         cache=cache,
@@ -264,17 +274,19 @@ def _network(
 
     exchange = Exchange(grid, options.step_timeout_s, stop)
     digest = PublicBase(base).digest
-    members = identify_members(exchange, settlement, display, options.nodes, digest)
+    count = options.nodes + (options.audits > 0)
+    members = identify_members(exchange, settlement, display, count, digest)
     return Network(
         exchange=exchange,
         ledger=settlement,
-        commit=lambda weights: commit_weights(artifacts, weights),
+        commit=WeightCommitter(artifacts),
         check=EzklVerifier(artifacts).verify,
         journal=Journal(run.folder / "state"),
         display=display,
         outputs=run.folder,
         members=members.addresses,
         sample_roots=members.sample_roots,
+        auditor=members.auditors[0] if members.auditors else None,
     )
 
 
@@ -311,7 +323,7 @@ def _run_engine(options: Options, folder: Path, serve: Callable[[Grid], None]) -
         run_simulation(
             server_app=make_server_app(serve),
             client_app=make_client_app(behaviours),
-            num_supernodes=options.nodes,
+            num_supernodes=options.nodes + (options.audits > 0),
             backend_config={"init_args": ray, "client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
         )
     except RuntimeError as error:
@@ -332,29 +344,53 @@ def _quiet_flower() -> None:
 
 
 def _prepare_nodes(options: Options, folder: Path, cache: Path, base: Path, ledger: OpenLedger) -> None:
-    """Write settings and a keystore for each simulated node."""
+    """Write settings and a keystore for each simulated node, and for an auditor if there are audits."""
+    auditor = None
+    if options.audits:
+        account = _keystore(options, folder, options.nodes)
+        auditor = str(account.address)
+        settings = _settings(options, folder, options.nodes, cache, base, ledger, role="auditor")
+        _write_settings(settings)
     for index in range(options.nodes):
-        home = folder / f"node-{index + 1}"
-        password = home / "password"
-        if not password.exists():
-            write_atomic(password, secrets.token_hex(16).encode(), mode=0o600)
-        keystore = home / "keystore.json"
-        if not keystore.exists():
-            key = None if options.seed is None else keccak(f"zk0 DEV node {index} {options.seed}".encode())
-            create_keystore(keystore, password.read_text(), key=key, iterations=_KEYSTORE_ITERATIONS)
-        settings = NodeSettings(
-            data=data_source(options.data[index % len(options.data)]),
-            policy=str(base),
-            home=home.resolve(),
-            cache=cache,
-            keystore=keystore.resolve(),
-            password_file=password.resolve(),
-            rpc_url=ledger.client.url,
-            chain_id=ledger.config.expected_chain_id,
-            ledger=ledger.client.address,
-            insecure_seed=None if options.seed is None else options.seed * 1000 + index,
-        )
-        write_atomic(home / "node.json", settings.model_dump_json(indent=2).encode())
+        _keystore(options, folder, index)
+        data = data_source(options.data[index % len(options.data)])
+        settings = _settings(options, folder, index, cache, base, ledger, data=data, auditor=auditor)
+        _write_settings(settings)
+
+
+def _keystore(options: Options, folder: Path, index: int) -> LocalAccount:
+    """Return the account of a simulated party, made the first time."""
+    home = folder / f"node-{index + 1}"
+    password, keystore = home / "password", home / "keystore.json"
+    if not password.exists():
+        write_atomic(password, secrets.token_hex(16).encode(), mode=0o600)
+    if not keystore.exists():
+        key = None if options.seed is None else keccak(f"zk0 DEV node {index} {options.seed}".encode())
+        return create_keystore(keystore, password.read_text(), key=key, iterations=_KEYSTORE_ITERATIONS)
+    return load_keystore(keystore, password.read_text())
+
+
+def _settings(
+    options: Options, folder: Path, index: int, cache: Path, base: Path, ledger: OpenLedger, **more: Any
+) -> NodeSettings:
+    home = (folder / f"node-{index + 1}").resolve()
+    return NodeSettings(
+        policy=str(base),
+        home=home,
+        cache=cache,
+        keystore=home / "keystore.json",
+        password_file=home / "password",
+        rpc_url=ledger.client.url,
+        chain_id=ledger.config.expected_chain_id,
+        ledger=ledger.client.address,
+        manifests=str((ledger.config.home / "manifests").resolve()),
+        insecure_seed=None if options.seed is None else options.seed * 1000 + index,
+        **more,
+    )
+
+
+def _write_settings(settings: NodeSettings) -> None:
+    write_atomic(settings.home / "node.json", settings.model_dump_json(indent=2).encode())
 
 
 @contextmanager
