@@ -1,9 +1,11 @@
-"""Keys of those who write to the ledger: encrypted keystore files, and DEV keys of a local chain."""
+"""Keys of nodes, aggregators and auditors: encrypted keystore files, and DEV keys of a local chain."""
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
+import stat
 from pathlib import Path
 
 from eth_account import Account
@@ -16,8 +18,16 @@ from zk0_proofs.files import read_limited, write_atomic
 _KEYSTORE_LIMIT_BYTES = 16_384
 
 
-def create_keystore(path: Path, password: str) -> LocalAccount:
-    """Return a new account whose key is kept at `path`, encrypted by scrypt, mode 600.
+def create_keystore(
+    path: Path, password: str, *, key: bytes | None = None, iterations: int | None = None
+) -> LocalAccount:
+    """Return an account whose key is kept at `path`, encrypted (Web3 Secret Storage, scrypt), mode 600.
+
+    Args:
+        path: where the keystore is written.
+        password: what encrypts it.
+        key: 32 bytes; a fresh random key if None.
+        iterations: cost of guessing the password; the default takes most of a second to open.
 
     Raises:
         IdentityError: there is a file already, or the password is empty.
@@ -26,8 +36,8 @@ def create_keystore(path: Path, password: str) -> LocalAccount:
         raise IdentityError(f"{path} exists; a key is never overwritten: choose another path")
     if not password:
         raise IdentityError("the password is empty; give one in the password file")
-    account: LocalAccount = Account.create()
-    write_atomic(path, json.dumps(Account.encrypt(account.key, password)).encode(), mode=0o600)
+    account: LocalAccount = Account.create() if key is None else Account.from_key(key)
+    write_atomic(path, json.dumps(account.encrypt(password, iterations=iterations)).encode(), mode=0o600)
     return account
 
 
@@ -35,36 +45,46 @@ def load_keystore(path: Path, password: str) -> LocalAccount:
     """Return the account kept at `path`.
 
     Raises:
-        IdentityError: the file is missing or no keystore, or the password does not open it.
+        IdentityError: it is missing, readable by others or no keystore, or the password does not open it.
     """
+    if not path.exists():
+        raise IdentityError(f'no keystore at {path}; make one with "zk0-node key create --keystore {path}"')
+    _require_private(path)
     try:
         content = read_limited(path, _KEYSTORE_LIMIT_BYTES)
         account: LocalAccount = Account.from_key(Account.decrypt(json.loads(content), password))
         return account
     except StateError as error:
-        raise IdentityError(f"no keystore: {error}; set ZK0_LEDGER_KEYSTORE") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IdentityError(f"the keystore cannot be read: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         # The library's own words may quote the file: they are not repeated.
         raise IdentityError(
             f"the keystore {path} does not open; check that it is a keystore and that its password is right"
         ) from error
 
 
-def read_password(path: Path) -> str:
-    """Return the first line of a password file.
+def read_password(path: Path | None) -> str:
+    """Return the first line of a password file, or ask at the terminal if there is none.
 
     Raises:
-        IdentityError: it is missing, empty, or others may read it.
+        IdentityError: the file is missing, empty, or others may read it.
     """
+    if path is None:
+        return getpass.getpass("Keystore password: ")
+    if path.exists():
+        _require_private(path)
     try:
-        if path.stat().st_mode & 0o077:
-            raise IdentityError(f'others may read the password file {path}; run "chmod 600 {path}"')
         lines = read_limited(path, _KEYSTORE_LIMIT_BYTES).decode().splitlines()
-    except (OSError, StateError, UnicodeDecodeError) as error:
-        raise IdentityError(f"cannot read the password file {path}; set ZK0_LEDGER_PASSWORD_FILE") from error
+    except (StateError, UnicodeDecodeError) as error:
+        raise IdentityError(f"cannot read the password file {path}: {error}") from error
     if not lines or not lines[0]:
         raise IdentityError(f"the password file {path} is empty; write the password in its first line")
     return lines[0]
+
+
+def _require_private(path: Path) -> None:
+    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise IdentityError(f'others may read {path}; run "chmod 600 {path}"')
 
 
 def dev_account(home: Path, name: str, seed: int | None = None) -> LocalAccount:

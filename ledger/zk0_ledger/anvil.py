@@ -31,9 +31,6 @@ from .processes import RunningChain, claim_port, die_with_parent, free_port, rea
 
 logger = logging.getLogger(__name__)
 
-LOCAL_CHAIN_IDS = frozenset({LOCAL_CHAIN_ID, 1337})
-"""Chain ids that only private test chains use: the only ones that may carry a DEV SRS."""
-
 _START_TIMEOUT_S = 20.0
 _CALL_TIMEOUT_S = 30.0
 # Reads pinned to a recent block and short reorganisations need the last states; each costs memory.

@@ -14,8 +14,12 @@ from typing import Protocol
 
 from zk0_proofs.digest import keccak
 from zk0_proofs.errors import AuditFailed, StateError
-from zk0_proofs.files import read_limited
-from zk0_proofs.rules.manifest import MANIFEST_LIMIT_BYTES, ReadoutManifest, manifest_bytes, parse_manifest
+from zk0_proofs.rules.manifest import (
+    ReadoutManifest,
+    ReceiptRecord,
+    manifest_bytes,
+    parse_manifest,
+)
 from zk0_proofs.statement import Claim
 from zk0_proofs.verifier import Outcome
 
@@ -24,9 +28,11 @@ from .audit_circuit import AuditCircuit, Progress
 from .audit_common import Manifest
 from .audit_expert import ExpertAudit
 from .audit_readout import ReadoutAudit
+from .audit_receipts import check_receipts
 from .audit_report import AuditReport, Check, CheckOutcome, RoundReport, require_equal, run_check, show
 from .client import LedgerClient
 from .index import Index, RoundEntry
+from .manifests import ManifestSource
 
 
 class RoundAudit(Protocol):
@@ -44,10 +50,11 @@ class RoundAudit(Protocol):
 class Sources:
     """Where published files are looked for."""
 
-    manifests: Path
-    """Folder of manifests, of any names."""
+    manifests: ManifestSource
     arrays: Sequence[Path] = ()
     """Folders of `<digest>.safetensors`."""
+    receipts: Sequence[ReceiptRecord] = ()
+    """Receipts of a node, to be held against the rounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,7 @@ class _OpenRound:
     kind: str = ""
     audit: RoundAudit | None = None
     """None if the manifest cannot be read."""
+    manifest: Manifest | None = None
 
 
 def audit_rounds(
@@ -95,8 +103,17 @@ def audit_rounds(
         progress("recompute rounds", done, len(opened))
         count = len(found.audit.claims) if found.audit else 0
         reports.append(_report(found, list(islice(outcomes, count))))
+    receipts = None
+    if sources.receipts:
+        published = {
+            (found.chain.campaign_id, found.chain.number): found.manifest
+            for found in opened
+            if isinstance(found.manifest, ReadoutManifest)
+        }
+        receipts = check_receipts(client.domain, sources.receipts, published)
     return AuditReport(
         chain=run_check("hash chain", reader.check_head),
+        receipts=receipts,
         rounds=tuple(reports),
         dev_srs=any(found.chain.circuit is not None and found.chain.circuit.is_dev_srs for found in opened),
     )
@@ -114,7 +131,9 @@ def audit_manifest(
 def _open(chain: ChainRound, sources: Sources, circuit: Callable[[], AuditCircuit]) -> _OpenRound:
     """Read the manifest of a round; one with another digest is read too, to say what else is wrong."""
     try:
-        content = _find_manifest(sources.manifests, chain)
+        # As the aggregator's folder of rounds names it.
+        name = f"{chain.campaign_id.hex()[:16]}-round-{chain.number}.json"
+        content = sources.manifests.find(chain.result.manifest_digest, [name])
         manifest = parse_manifest(content)
     except (AuditFailed, StateError) as error:
         missing = CheckOutcome(name="manifest", held=False, detail=" ".join(str(error).split()))
@@ -124,43 +143,17 @@ def _open(chain: ChainRound, sources: Sources, circuit: Callable[[], AuditCircui
         checks=[run_check("manifest", lambda: _check_manifest(chain, content, manifest))],
         kind=manifest.kind,
         audit=audit_manifest(chain, manifest, sources.arrays, circuit),
-    )
-
-
-def _find_manifest(folder: Path, chain: ChainRound) -> bytes:
-    """Return the manifest that the ledger names, or else one that is named like it.
-
-    Raises:
-        StateError: there is none, or it cannot be read.
-    """
-    digest = chain.round.manifest_digest
-    # As the ledger's own store names it, and as the aggregator's folder of rounds does.
-    named = [f"{digest.hex()}.json", f"{chain.campaign_id.hex()[:16]}-round-{chain.number}.json"]
-    others = sorted(path.name for path in folder.glob("*.json") if path.name not in named)
-    first = b""
-    for name in [*named, *others]:
-        if not (folder / name).is_file():
-            continue
-        content = read_limited(folder / name, MANIFEST_LIMIT_BYTES)
-        if keccak(content) == digest:
-            return content
-        if name in named:
-            first = first or content
-    if first:
-        return first
-    raise StateError(
-        f"there is no manifest {show(digest)} in {folder}; get it from the aggregator and put it there, or "
-        "give its folder with --manifests"
+        manifest=manifest,
     )
 
 
 def _check_manifest(chain: ChainRound, content: bytes, manifest: Manifest) -> str:
     """Hold the file against the digest on the chain, and against the one form that it may have."""
-    require_equal([("digest of the manifest", keccak(content), chain.round.manifest_digest)])
+    require_equal([("digest of the manifest", keccak(content), chain.result.manifest_digest)])
     if manifest_bytes(manifest) != content:
         # Two readers could take other values from one file, for example from repeated keys.
         raise AuditFailed("the manifest is not canonical JSON (RFC 8785)")
-    return f"{len(content):,} bytes, digest {show(chain.round.manifest_digest)}"
+    return f"{len(content):,} bytes, digest {show(chain.result.manifest_digest)}"
 
 
 def _report(found: _OpenRound, outcomes: Sequence[Outcome]) -> RoundReport:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from zk0_proofs.digest import campaign_id, keccak_abi, zero_v_digest
-from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Enrolment, LedgerDomain
+from web3 import Web3
+
+from zk0_proofs.digest import campaign_id, keccak_abi, record_digest, zero_v_digest
+from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Enrolment, Evidence, LedgerDomain
 
 from .audit_report import require_equal, require_none
-from .client import LedgerClient
-from .entries import Campaign, Circuit, Round
+from .client import AGGREGATOR_ROLE, LedgerClient
+from .entries import Campaign, Circuit, Round, RoundResult
 from .index import Index, RoundEntry
+from .rpc import chain_errors
 
 _ENROLMENT_TYPES = ("bytes32", "address", "bytes32", "bytes32", "uint64")
 _RESULT_TYPES = (
@@ -30,12 +34,26 @@ class ChainRound:
     """None in an unproven campaign."""
     number: int
     round: Round
+    result: RoundResult
+    """What the round was settled with, by its event; equal to what is stored."""
     v_before: Digest
     """vDigest of the model in force when the round was opened."""
     enrolments: Mapping[Address, Enrolment]
     """In the order in which they were recorded."""
-    admitted_nodes: frozenset[Address]
-    """Nodes that the registrar had admitted when the round was opened."""
+    aggregators: frozenset[Address]
+    """Who held the aggregator's role when the round was opened."""
+    block_seed: Digest
+    """Hash of the block after the opening, as it was sealed, before any nonces."""
+    samples_before_base: Mapping[Address, Digest] = field(default_factory=dict)
+    """Sample roots enrolled in the campaign of this ledger that made the base."""
+    retired_before: Mapping[Address, frozenset[int]] = field(default_factory=dict)
+    """Shards opened to an auditor in earlier rounds."""
+    retired_here: Mapping[Address, int] = field(default_factory=dict)
+    """Shards opened to the auditor in this round."""
+    proven_on_chain: frozenset[str] = frozenset()
+    """Nodes whose own proof of this round the contract has verified."""
+    verifier_code: bytes = b""
+    """Of the circuit's verifier on the chain."""
 
 
 class ChainReader:
@@ -53,19 +71,29 @@ class ChainReader:
         found = self._campaign(campaign)
         settled = self._round(campaign, number)
         before = self._round(campaign, number - 1).v_digest if number > 1 else zero_v_digest()
-        is_proven = found.circuit_id != ZERO_DIGEST
+        circuit = None
+        if found.circuit_id != ZERO_DIGEST:
+            circuit = self._client.circuit_of(found.circuit_id, block_identifier=self._block)
         return ChainRound(
             domain=self._client.domain,
             campaign_id=campaign,
             campaign=found,
-            circuit=self._client.circuit_of(found.circuit_id, block_identifier=self._block)
-            if is_proven
-            else None,
+            circuit=circuit,
             number=number,
             round=settled,
+            result=self._result(campaign, number),
             v_before=before,
             enrolments=self._enrolments(campaign),
-            admitted_nodes=self._admitted(settled.opened_block),
+            aggregators=self._aggregators(settled.opened_block),
+            block_seed=self._block_seed(campaign, number, settled.attempt),
+            samples_before_base=self._samples_before(found.base_digest),
+            **self._retired(campaign, number),
+            proven_on_chain=frozenset(
+                str(event.arguments["node"])
+                for event in self._index.events("ContributionProven", campaign=campaign)
+                if event.arguments["round"] == number
+            ),
+            verifier_code=self._code(circuit),
         )
 
     def check_head(self) -> str:
@@ -86,23 +114,30 @@ class ChainReader:
         return f"head {_hex(head)} over {len(rounds)} settled rounds{remark}"
 
     def _extended(self, head: Digest, entry: RoundEntry) -> Digest:
-        """Return the next link of the hash chain, from stored values (ContributionLedger.commitRound)."""
-        stored = self._round(entry.campaign, entry.round)
-        result = (
-            entry.campaign,
-            entry.round,
-            stored.contributions_root,
-            stored.count,
-            stored.admitted_count,
-            stored.v_digest,
-            stored.manifest_digest,
-            stored.improvement,
-            int(stored.evidence),
+        """Return the next link of the hash chain (ContributionLedger.commitRound).
+
+        Raises:
+            AuditFailed: the event says something else than what is stored.
+        """
+        stored, result = self._round(entry.campaign, entry.round), _result(entry)
+        record = record_digest(result.contributions_root, result.manifest_digest)
+        require_equal(
+            [
+                (f"{what} in the event of round {entry.round}", found, expected)
+                for what, found, expected in (
+                    ("record", record, stored.record_digest),
+                    ("vDigest", result.new_v_digest, stored.v_digest),
+                    ("improvement", result.improvement, stored.improvement),
+                    ("count", result.count, stored.count),
+                    ("admitted count", result.admitted_count, stored.admitted_count),
+                    ("evidence", result.evidence, stored.evidence),
+                )
+            ]
         )
         enrolments = self._campaign(entry.campaign).enrolments_digest
         return keccak_abi(
-            ["bytes32", "bytes32", "bytes32", "bytes32", "uint32", *_RESULT_TYPES],
-            [head, enrolments, stored.updates_root, stored.seed, stored.attempt, *result],
+            ["bytes32", "bytes32", "bytes32", "bytes32", "uint16", *_RESULT_TYPES],
+            [head, enrolments, stored.updates_root, stored.seed, stored.attempt, *_words(result)],
         )
 
     def _incomplete_campaigns(self, rounds: list[RoundEntry]) -> list[str]:
@@ -121,6 +156,9 @@ class ChainReader:
         opened = [event.arguments for event in self._index.events("RoundOpened")]
         left = {(fields["campaign"], fields["round"]) for fields in opened} - settled
         return [f"round {number} of {campaign}" for campaign, number in sorted(left)]
+
+    def _result(self, campaign: Digest, number: int) -> RoundResult:
+        return next(_result(entry) for entry in self._index.rounds(campaign) if entry.round == number)
 
     def _campaign(self, campaign: Digest) -> Campaign:
         return self._client.campaign_of(campaign, block_identifier=self._block)
@@ -141,9 +179,67 @@ class ChainReader:
             )
         return found
 
-    def _admitted(self, before_block: int) -> frozenset[Address]:
-        events = self._index.events("NodeAdmitted")
-        return frozenset(Address(event.arguments["node"]) for event in events if event.block <= before_block)
+    def _aggregators(self, block: int) -> frozenset[Address]:
+        """Return who held the aggregator's role at `block`, from the events that gave and took it."""
+        holders: set[Address] = set()
+        for event in self._index.events("RoleGranted", "RoleRevoked"):
+            if event.block <= block and _digest(event.arguments["role"]) == AGGREGATOR_ROLE:
+                account = Address(event.arguments["account"])
+                (holders.add if event.name == "RoleGranted" else holders.discard)(account)
+        return frozenset(holders)
+
+    def _block_seed(self, campaign: Digest, number: int, attempt: int) -> Digest:
+        """Return the block hash that was sealed in the attempt that counted; zero without such an event."""
+        for event in self._index.events("SeedSealed", campaign=campaign):
+            if (event.arguments["round"], event.arguments["attempt"]) == (number, attempt):
+                return _digest(event.arguments["seed"])
+        return ZERO_DIGEST
+
+    def _samples_before(self, base: Digest) -> dict[Address, Digest]:
+        """Return the sample roots enrolled in the campaign that made `base`, if it is on this ledger."""
+        for entry in self._index.rounds():
+            if entry.model_digest == base:
+                enrolled = self._enrolments(entry.campaign)
+                return {node: found.sample_root for node, found in enrolled.items()}
+        return {}
+
+    def _retired(self, campaign: Digest, number: int) -> dict[str, Any]:
+        """Return the shards retired before round `number`, and those retired in it."""
+        before: dict[Address, frozenset[int]] = {}
+        here: dict[Address, int] = {}
+        for event in self._index.events("ShardRetired", campaign=campaign):
+            node, index = Address(event.arguments["node"]), int(event.arguments["index"])
+            if event.arguments["round"] < number:
+                before[node] = before.get(node, frozenset()) | {index}
+            elif event.arguments["round"] == number:
+                here[node] = index
+        return {"retired_before": before, "retired_here": here}
+
+    def _code(self, circuit: Circuit | None) -> bytes:
+        if circuit is None:
+            return b""
+        with chain_errors("verifier", self._client.url):
+            return bytes(self._client.web3.eth.get_code(Web3.to_checksum_address(circuit.verifier)))
+
+
+def _result(entry: RoundEntry) -> RoundResult:
+    """Return the arguments of a round's event as a record."""
+    told = entry.result
+    return RoundResult(
+        campaign=entry.campaign,
+        round=entry.round,
+        contributions_root=_digest(told["contributionsRoot"]),
+        count=int(told["count"]),
+        admitted_count=int(told["admittedCount"]),
+        new_v_digest=_digest(told["newVDigest"]),
+        manifest_digest=_digest(told["manifestDigest"]),
+        improvement=int(told["improvement"]),
+        evidence=Evidence(int(told["evidence"])),
+    )
+
+
+def _words(result: RoundResult) -> tuple[Any, ...]:
+    return tuple(getattr(result, field.name) for field in fields(RoundResult))
 
 
 def enrolments_digest(chain: ChainRound) -> Digest:

@@ -6,9 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from zk0_proofs.build import CircuitManifest
+from zk0_proofs.digest import keccak
+from zk0_proofs.readout import zero_weights
 from zk0_proofs.statement import Claim
 from zk0_proofs.types import Digest, Integers, Point
 from zk0_proofs.verifier import Outcome
+
+from .client import verifier_artefact
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done and how much there is."""
@@ -24,6 +29,10 @@ class AuditCircuit:
     id: Digest
     dev_srs: bool
     proof_length: int
+    zero_commitment: Digest
+    """keccak of C(0)."""
+    verifier_code: bytes | None
+    """What has to be at the address of the circuit's verifier; None if this release carries no such code."""
     commit: Callable[[Integers], Point]
     """Returns C(V)."""
     verify_many: Callable[[Sequence[Claim]], list[Outcome]]
@@ -37,19 +46,12 @@ def load_circuit(cache: Path | None, srs: Path | None, progress: Progress) -> Au
         ArtifactError: a file is missing, damaged or not the pinned one.
     """
     from zk0_proofs.artifacts import load_artifacts
-    from zk0_proofs.commitments import commit_weights
+    from zk0_proofs.commitments import WeightCommitter
     from zk0_proofs.verifier import EzklVerifier
     from zk0_proofs.workers import available_cores
 
     artifacts = load_artifacts(cache, srs)
-    verifier = EzklVerifier(artifacts)
-    commitments: dict[bytes, Point] = {}
-
-    def commit(values: Integers) -> Point:
-        key = values.tobytes()
-        if key not in commitments:
-            commitments[key] = commit_weights(artifacts, values)
-        return commitments[key]
+    verifier, commit = EzklVerifier(artifacts), WeightCommitter(artifacts)
 
     def verify_many(claims: Sequence[Claim]) -> list[Outcome]:
         processes = min(available_cores(), 1 + len(claims) // _CLAIMS_PER_WORKER)
@@ -61,6 +63,15 @@ def load_circuit(cache: Path | None, srs: Path | None, progress: Progress) -> Au
         id=artifacts.circuit_id,
         dev_srs=artifacts.dev_srs,
         proof_length=artifacts.proof_length,
+        zero_commitment=keccak(commit(zero_weights(artifacts.shape)).to_bytes()),
+        verifier_code=_verifier_code(artifacts.manifest),
         commit=commit,
         verify_many=verify_many,
     )
+
+
+def _verifier_code(pins: CircuitManifest) -> bytes | None:
+    found = verifier_artefact()
+    if found["circuit"] != {"vk": pins.vk, "settings": pins.settings, "srs": pins.srs}:
+        return None
+    return bytes.fromhex(found["deployedBytecode"].removeprefix("0x"))

@@ -6,10 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from zk0_proofs.digest import contribution_leaf, merkle_root, model_digest
-from zk0_proofs.rules.manifest import ContributionRecord, ExpertManifest, ReadoutManifest, Refusal
+from zk0_proofs.errors import ProofRejected
+from zk0_proofs.readout import READOUT_SHAPE
+from zk0_proofs.rules.manifest import (
+    ContributionRecord,
+    EnrolmentRecord,
+    ExpertManifest,
+    ReadoutManifest,
+    Refusal,
+)
+from zk0_proofs.rules.terms import CampaignTerms
+from zk0_proofs.signatures import verify as verify_signature
 from zk0_proofs.types import Address, Contribution, Digest, Evidence, Reason
 
-from .audit_chain import ChainRound, expected_campaign_id
+from .audit_chain import ChainRound, enrolments_digest, expected_campaign_id
 from .audit_report import repeated, require_equal, require_none, show
 
 Manifest = ReadoutManifest | ExpertManifest
@@ -40,6 +50,7 @@ def check_rules(chain: ChainRound, manifest: Manifest) -> str:
         ("kind of the terms", manifest.terms.kind, manifest.kind),
         ("kind of the round", manifest.kind, "readout" if chain.circuit else "whole-expert"),
         ("base", manifest.base_digest, recorded.base_digest),
+        ("threshold on the ledger", recorded.threshold, _threshold(manifest.terms)),
     ]
     if isinstance(manifest, ReadoutManifest):
         comparisons += [
@@ -48,6 +59,48 @@ def check_rules(chain: ChainRound, manifest: Manifest) -> str:
         ]
     require_equal(comparisons)
     return f"configuration {show(recorded.config_digest)}, fixed before the first round"
+
+
+def _threshold(terms: CampaignTerms) -> int:
+    return terms.threshold(READOUT_SHAPE.rows) if terms.kind == "readout" else 0
+
+
+def check_enrolments(chain: ChainRound, records: Sequence[EnrolmentRecord]) -> str:
+    """Hold signed enrolments against the ledger's, and samples against those fixed earlier (C0, C3)."""
+    enrolled, recorded = chain.enrolments, chain.campaign
+    problems = repeated([record.node for record in records], "enrolments")
+    problems += [
+        f"the manifest lacks the enrolment of {node}"
+        for node in sorted(enrolled.keys() - {record.node for record in records})
+    ]
+    for record in records:
+        found = record.enrolment(chain.campaign_id)
+        if enrolled.get(found.node) != found:
+            problems.append(f"the ledger has another or no enrolment of {record.node}")
+        try:
+            verify_signature(chain.domain, found, record.signature)
+        except ProofRejected as rejected:
+            problems.append(str(rejected))
+        earlier = chain.samples_before_base.get(found.node)
+        if earlier is not None and earlier != found.sample_root:
+            problems.append(f"{record.node} holds out other samples than before the base was made")
+    require_none(problems)
+    require_equal(
+        [
+            ("enrolled nodes on the ledger", recorded.enrolled_nodes, len(enrolled)),
+            ("enrolments digest", recorded.enrolments_digest, enrolments_digest(chain)),
+        ]
+    )
+    return f"{len(records)} signed, equal to the ledger's{_remarks(chain)}"
+
+
+def _remarks(chain: ChainRound) -> str:
+    """Tell what no rule refuses and a reader should know."""
+    roots = [found.sample_root for found in chain.enrolments.values()]
+    same = len(roots) - len(set(roots))
+    early = sum(node in chain.samples_before_base for node in chain.enrolments)
+    remarks = f"; samples of {early} fixed before the base" if chain.circuit else ""
+    return remarks + (f"; {same} hold out the same samples as another" if same else "")
 
 
 def model_before(chain: ChainRound) -> Digest:
@@ -76,13 +129,13 @@ def check_contributions(
     require_equal(
         [
             ("order of contributions", [r.node for r in recorded], [r.node for r in expected]),
-            ("contributions root on the ledger", settled.contributions_root, merkle_root(leaves)),
+            ("contributions root on the ledger", chain.result.contributions_root, merkle_root(leaves)),
             ("count on the ledger", settled.count, len(expected)),
             ("admitted count on the ledger", settled.admitted_count, admitted),
             ("evidence on the ledger", settled.evidence.name, evidence.name),
         ]
     )
-    return f"{admitted} of {len(expected)} admitted, root {show(settled.contributions_root)}"
+    return f"{admitted} of {len(expected)} admitted, root {show(chain.result.contributions_root)}"
 
 
 def _differences(node: str, found: ContributionRecord, expected: ContributionRecord) -> list[str]:

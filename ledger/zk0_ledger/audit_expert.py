@@ -1,7 +1,6 @@
 """Recomputes an unproven whole-expert round from its manifest, the chain and, where at hand, its arrays.
 
-Examples and losses of such a round are not signed and not proven; they are the nodes' word as the
-aggregator passed it on.
+Losses of such a round are not signed and not proven; they are the nodes' word as the aggregator passed it on.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from .audit_chain import ChainRound
 from .audit_common import (
     BEFORE_DRAW,
     check_contributions,
+    check_enrolments,
     check_model_after,
     check_place,
     check_rules,
@@ -59,6 +59,7 @@ class ExpertAudit:
             ("place", lambda: check_place(self._chain, self._manifest)),
             ("rules", lambda: check_rules(self._chain, self._manifest)),
             ("model before", self._check_model_before),
+            ("enrolments", lambda: check_enrolments(self._chain, self._manifest.enrolments)),
             ("updates", self._check_updates),
             ("contributions", self._check_contributions),
             ("refusals", self._check_refusals),
@@ -74,8 +75,8 @@ class ExpertAudit:
     def _check_updates(self) -> str:
         problems = repeated([record.node for record in self._records], "updates")
         for record in self._records:
-            if record.node not in self._chain.admitted_nodes:
-                problems.append(f"{record.node} was not admitted by the registrar before the round")
+            if record.node not in self._chain.enrolments:
+                problems.append(f"{record.node} was not enrolled before the round")
             try:
                 verify_signature(self._chain.domain, self._signed(record), record.signature)
             except ProofRejected as rejected:
@@ -88,12 +89,14 @@ class ExpertAudit:
                 ("updates root on the ledger", self._chain.round.updates_root, root),
             ]
         )
-        return (
-            f"{len(self._records)} signed, under root {show(root)}; examples and losses are unsigned claims"
-        )
+        return f"{len(self._records)} signed, under root {show(root)}; losses are unsigned claims"
 
     def _check_contributions(self) -> str:
-        expected = [ContributionRecord.of(self._contribution(record)) for record in self._records]
+        expected = [
+            ContributionRecord.of(self._contribution(record))
+            for record in self._records
+            if record.node in self._chain.enrolments
+        ]
         detail = check_contributions(self._chain, expected, self._manifest.contributions, Evidence.UNPROVEN)
         require_equal([("improvement on the ledger", self._chain.round.improvement, 0)])
         return f"{detail}; all unproven"
@@ -137,11 +140,17 @@ class ExpertAudit:
         )
 
     def _weight(self, record: ExpertUpdateRecord) -> int:
-        return weight_of(record.num_examples, self._manifest.terms.weight_cap)
+        return weight_of(self._examples(record), self._manifest.terms.weight_cap)
+
+    def _examples(self, record: ExpertUpdateRecord) -> int:
+        """Return the examples with which the node enrolled; 1 for a stranger, who fails another check."""
+        found = self._chain.enrolments.get(Address(record.node))
+        return found.num_examples if found is not None else 1
 
     def _contribution(self, record: ExpertUpdateRecord) -> Contribution:
         chain, terms = self._chain, self._manifest.terms
-        return unproven_contribution(chain.campaign_id, chain.number, record, terms)
+        examples = self._examples(record)
+        return unproven_contribution(chain.campaign_id, chain.number, record, examples, terms)
 
     def _published(self, digest: Digest) -> FloatArrays:
         """Return the arrays of `digest`.

@@ -6,26 +6,27 @@ first collects what is claimed, so that all SNARKs of an audit are verified in p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import cached_property
 
-from zk0_proofs.digest import merkle_root, proof_digest
+from zk0_proofs.digest import keccak
 from zk0_proofs.errors import ProofRejected
 from zk0_proofs.fixedpoint import improvement_to_float
 from zk0_proofs.rules import admission
-from zk0_proofs.rules.admission import Judgement, Progress, RoundFacts
-from zk0_proofs.rules.manifest import ContributionRecord, ProofRecord, ReadoutManifest
-from zk0_proofs.signatures import verify as verify_signature
+from zk0_proofs.rules.admission import Judgement, Progress
+from zk0_proofs.rules.claims import RoundFacts, Submissions, key_of, round_claims
+from zk0_proofs.rules.manifest import AnswerRecord, ContributionRecord, ReadoutManifest
 from zk0_proofs.slice import slice_digest
 from zk0_proofs.statement import Claim, CommittedWeights
 from zk0_proofs.types import Address, Evidence, Reason
 from zk0_proofs.verifier import Outcome
 
-from .audit_chain import ChainRound, enrolments_digest
+from .audit_chain import ChainRound
 from .audit_circuit import AuditCircuit
 from .audit_common import (
     BEFORE_DRAW,
     check_contributions,
+    check_enrolments,
     check_model_after,
     check_place,
     check_refusals,
@@ -34,6 +35,7 @@ from .audit_common import (
     refusals_by_node,
 )
 from .audit_report import Check, repeated, require_equal, require_none, show
+from .audit_submissions import SubmissionAudit, by_node, foreign
 
 
 class ReadoutAudit:
@@ -56,73 +58,87 @@ class ReadoutAudit:
             base_model_digest=model_before(chain),
             base=self._base,
             enrolments=chain.enrolments,
+            retired=chain.retired_before,
         )
         # Foreign entries fail a check of their own; judging them would only hide it.
         self._updates = {
             Address(record.node): record for record in manifest.updates if record.node in chain.enrolments
         }
-        self._average_proofs = [proof for proof in manifest.average_proofs if proof.node in self._updates]
+        refusals = refusals_by_node(manifest.refusals)
+        self._submissions = Submissions(
+            seed=chain.round.seed,
+            updates=list(self._updates.values()),
+            nonces=manifest.nonces,
+            answers=by_node(manifest.answers, self._updates),
+            substitutes=by_node(manifest.substitutes, self._updates),
+            verdicts={Address(record.node): record for record in manifest.verdicts},
+            unopened=frozenset(n for n, r in refusals.items() if r.reason == Reason.NOT_OPENED),
+        )
+        self._average_answers = by_node(manifest.average_answers, self._updates)
         self._outcomes: Sequence[Outcome] = ()
 
     @cached_property
     def claims(self) -> list[Claim]:
-        """Return what the round's proofs claim, own steps first."""
-        return self._own_claims + self._collected(self._measure)
-
-    @cached_property
-    def _own_claims(self) -> list[Claim]:
-        return self._collected(self._judge)
+        """Return everything that the round's proofs claim."""
+        return list(
+            round_claims(
+                self._facts, self._submissions, self._average, self._average_answers, self._circuit.commit
+            )
+        )
 
     def checks(self, outcomes: Sequence[Outcome]) -> list[tuple[str, Check]]:
         """Return the checks in the protocol's order; `outcomes` are those of `claims`."""
         self._outcomes = outcomes
+        came_in = SubmissionAudit(
+            self._chain, self._manifest, self._facts, self._submissions, self._circuit.commit
+        )
         return [
             ("place", lambda: check_place(self._chain, self._manifest)),
             ("rules", lambda: check_rules(self._chain, self._manifest)),
             ("circuit", self._check_circuit),
             ("model before", self._check_model_before),
-            ("enrolments", self._check_enrolments),
-            ("updates", self._check_updates),
-            ("draw", self._check_draw),
+            ("enrolments", lambda: check_enrolments(self._chain, self._manifest.enrolments)),
+            ("updates", came_in.check_updates),
+            ("receipts", came_in.check_receipts),
+            ("draw", came_in.check_draw),
             ("own proofs", self._check_own_proofs),
+            ("reviews", lambda: came_in.check_reviews(self._judgements)),
+            ("shard audits", came_in.check_shard_audits),
             ("contributions", self._check_contributions),
             ("refusals", self._check_refusals),
             ("average", self._check_average),
             ("progress", self._check_progress),
             ("model after", self._check_model_after),
+            ("proven on chain", self._check_proven_on_chain),
         ]
 
     # What the rules lead to
 
-    def _collected(self, rule: Callable[[admission.Check], object]) -> list[Claim]:
-        claims: list[Claim] = []
+    def _replayed(self, claim: Claim) -> int:
+        """Answer with what became of a claim in the first pass."""
+        outcome = self._by_claim[key_of(claim)]
+        if isinstance(outcome, ProofRejected):
+            raise outcome
+        return outcome
 
-        def collect(claim: Claim) -> int:
-            claims.append(claim)
-            return 0
-
-        rule(collect)
-        return claims
-
-    def _judge(self, check: admission.Check) -> list[Judgement]:
-        proofs = {Address(proof.node): proof for proof in self._manifest.own_proofs}
-        return admission.judge(
-            self._facts, self._chain.round.seed, list(self._updates.values()), proofs, check
-        )
-
-    def _measure(self, check: admission.Check) -> Progress:
-        seed = self._chain.round.seed
-        return admission.measure_progress(
-            self._facts, seed, self._average, self._updates, self._average_proofs, check
-        )
+    @cached_property
+    def _by_claim(self) -> dict[tuple[bytes, bytes], Outcome]:
+        return {key_of(claim): outcome for claim, outcome in zip(self.claims, self._outcomes, strict=True)}
 
     @cached_property
     def _judgements(self) -> list[Judgement]:
-        return self._judge(_replay(self._outcomes[: len(self._own_claims)]))
+        return admission.judge(self._facts, self._submissions, self._replayed, self._circuit.commit)
 
     @cached_property
     def _progress(self) -> Progress:
-        return self._measure(_replay(self._outcomes[len(self._own_claims) :]))
+        return admission.measure_progress(
+            self._facts,
+            self._submissions.seed,
+            self._average,
+            self._updates,
+            list(self._average_answers.values()),
+            self._replayed,
+        )
 
     @cached_property
     def _expected(self) -> tuple[ContributionRecord, ...]:
@@ -143,13 +159,22 @@ class ReadoutAudit:
             ("circuit on the ledger", self._chain.campaign.circuit_id, self._circuit.id),
             ("slice", self._manifest.slice_digest, slice_digest(self._facts.shape)),
         ]
+        code = self._circuit.verifier_code
         if recorded is not None:
             comparisons += [
                 ("proof length on the ledger", recorded.proof_length, self._circuit.proof_length),
                 ("DEV SRS on the ledger", recorded.is_dev_srs, self._circuit.dev_srs),
+                ("C(0) on the ledger", recorded.zero_commitment, self._circuit.zero_commitment),
             ]
+            if code is not None:
+                comparisons.append(
+                    ("code of the verifier on the chain", keccak(self._chain.verifier_code), keccak(code))
+                )
         require_equal(comparisons)
-        return f"circuit {show(self._circuit.id)}" + (" (DEV SRS)" if self._circuit.dev_srs else "")
+        remarks = " (DEV SRS)" if self._circuit.dev_srs else ""
+        if code is None:
+            remarks += "; the verifier on the chain is not compared: its code is not packaged"
+        return f"circuit {show(self._circuit.id)}{remarks}"
 
     def _check_model_before(self) -> str:
         require_equal(
@@ -161,57 +186,11 @@ class ReadoutAudit:
         )
         return f"model {show(model_before(self._chain))}"
 
-    def _check_enrolments(self) -> str:
-        records = self._manifest.enrolments
-        enrolled = self._chain.enrolments
-        recorded = self._chain.campaign
-        problems = repeated([record.node for record in records], "enrolments")
-        problems += [
-            f"the manifest lacks the enrolment of {node}"
-            for node in sorted(enrolled.keys() - {record.node for record in records})
-        ]
-        for record in records:
-            found = record.enrolment(self._chain.campaign_id)
-            if enrolled.get(found.node) != found:
-                problems.append(f"the ledger has another or no enrolment of {record.node}")
-            problems += _rejection(partial(verify_signature, self._chain.domain, found, record.signature))
-        require_none(problems)
-        require_equal(
-            [
-                ("enrolled nodes on the ledger", recorded.enrolled_nodes, len(enrolled)),
-                ("enrolments digest", recorded.enrolments_digest, enrolments_digest(self._chain)),
-            ]
-        )
-        return f"{len(records)} signed, equal to the ledger's"
-
-    def _check_updates(self) -> str:
-        records, settled = self._manifest.updates, self._chain.round
-        problems = repeated([record.node for record in records], "updates")
-        for record in records:
-            check = partial(admission.check_update, self._facts, record, self._circuit.commit)
-            problems += [f"update of {record.node}: {problem}" for problem in _rejection(check)]
-        require_none(problems)
-        root = merkle_root(admission.update_leaves(self._facts, records))
-        require_equal(
-            [
-                ("updates root of the manifest", self._manifest.updates_root, root),
-                ("updates root on the ledger", settled.updates_root, root),
-            ]
-        )
-        return f"{len(records)} of {len(self._chain.enrolments)} nodes, signed, under root {show(root)}"
-
-    def _check_draw(self) -> str:
-        settled = self._chain.round
-        require_equal([("seed", self._manifest.seed, settled.seed)])
-        lost = settled.attempt - 1
-        remark = f"; {lost} earlier draws were lost" if lost else ""
-        return f"seed {show(settled.seed)}, hash of block {settled.opened_block + 1}{remark}"
-
     def _check_own_proofs(self) -> str:
-        proofs = self._manifest.own_proofs
+        answers = self._manifest.answers
         recorded = {record.node: record for record in self._manifest.contributions}
-        problems = repeated([proof.node for proof in proofs], "own proofs")
-        problems += _foreign(proofs, self._updates.keys(), "sent no update")
+        problems = repeated([answer.node for answer in answers], "answers")
+        problems += foreign(answers, self._updates.keys(), "sent no update")
         for judgement in self._judgements:
             found = judgement.contribution
             record = recorded.get(found.node)
@@ -221,10 +200,11 @@ class ReadoutAudit:
                     f"{int(found.reason)} ({found.reason.name}) {judgement.message}".rstrip()
                 )
         require_none(problems)
-        admitted = sum(judgement.admitted for judgement in self._judgements)
+        proven = sum(j.contribution.evidence is Evidence.PROVEN for j in self._judgements)
         silent = sum(j.contribution.reason is Reason.NO_PROOF for j in self._judgements)
+        refused = len(self._judgements) - proven - silent
         remark = f"; {silent} did not answer, by the aggregator's word" if silent else ""
-        return f"{admitted} hold, {len(proofs) - admitted} rightly refused{remark}"
+        return f"{proven} hold, {refused} rightly refused{remark}"
 
     def _check_contributions(self) -> str:
         admitted = any(judgement.admitted for judgement in self._judgements)
@@ -249,16 +229,11 @@ class ReadoutAudit:
         return f"exact mean of {sum(judgement.admitted for judgement in self._judgements)} updates"
 
     def _check_progress(self) -> str:
-        proofs, progress = self._manifest.average_proofs, self._progress
+        answers, progress = self._manifest.average_answers, self._progress
         admitted = {j.contribution.node for j in self._judgements if j.admitted}
-        problems = repeated([proof.node for proof in proofs], "proofs of the average")
-        problems += _foreign(proofs, admitted, "was not admitted")
-        valid = {proof_digest(proof.snark) for proof in progress.valid}
-        problems += [
-            f"the proof of {proof.node} about the average does not hold"
-            for proof in self._average_proofs
-            if proof_digest(proof.snark) not in valid
-        ]
+        problems = repeated([answer.node for answer in answers], "proofs of the average")
+        problems += foreign(answers, admitted, "was not admitted")
+        problems += self._invalid_averages(answers)
         problems += self._broken_off()
         require_none(problems)
         require_equal(
@@ -273,8 +248,16 @@ class ReadoutAudit:
         )
         verdict = "V is replaced" if progress.accepted else "V stays"
         return (
-            f"{len(proofs)} of {len(admitted)} admitted nodes prove a lower median of {gain:+.6f}: {verdict}"
+            f"{len(answers)} of {len(admitted)} admitted nodes prove a lower median of {gain:+.6f}: {verdict}"
         )
+
+    def _invalid_averages(self, answers: Sequence[AnswerRecord]) -> list[str]:
+        valid = {answer.node for answer in self._progress.valid}
+        return [
+            f"the proof of {answer.node} about the average does not hold"
+            for answer in answers
+            if answer.node in self._updates and answer.node not in valid
+        ]
 
     def _broken_off(self) -> list[str]:
         """Return a problem if the campaign went on after an average under its floor (R7)."""
@@ -288,32 +271,11 @@ class ReadoutAudit:
         in_force = self._average if self._progress.accepted else self._base
         return check_model_after(self._chain, self._manifest, in_force.digest)
 
-
-def _replay(outcomes: Sequence[Outcome]) -> admission.Check:
-    """Return a check that answers with `outcomes`, in the order in which the claims were collected."""
-    remaining = iter(outcomes)
-
-    def check(_claim: Claim) -> int:
-        outcome = next(remaining)
-        if isinstance(outcome, ProofRejected):
-            raise outcome
-        return outcome
-
-    return check
-
-
-def _rejection(check: Callable[[], None]) -> list[str]:
-    try:
-        check()
-    except ProofRejected as rejected:
-        return [str(rejected)]
-    return []
-
-
-def _foreign(proofs: Iterable[ProofRecord], nodes: Iterable[str], why: str) -> list[str]:
-    known = set(nodes)
-    return [
-        f"a proof is given in the name of {proof.node}, which {why}"
-        for proof in proofs
-        if proof.node not in known
-    ]
+    def _check_proven_on_chain(self) -> str:
+        """Hold what the contract has verified itself against what follows here."""
+        proven = {record.node for record in self._expected if record.evidence == Evidence.PROVEN}
+        require_none(
+            f"the contract verified a proof of {node}, which is recomputed as unproven"
+            for node in sorted(self._chain.proven_on_chain - proven)
+        )
+        return f"{len(self._chain.proven_on_chain)} of {len(proven)} proven contributions"

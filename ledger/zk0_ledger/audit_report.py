@@ -58,11 +58,14 @@ class AuditReport:
     """The hash chain over all settled rounds, also over those that were not asked for."""
     rounds: tuple[RoundReport, ...]
     dev_srs: bool
+    receipts: CheckOutcome | None = None
+    """A node's receipts against the rounds, if any were given."""
 
     @property
     def checks(self) -> tuple[CheckOutcome, ...]:
         """Return the checks of the chain and of all rounds."""
-        return (self.chain, *(check for found in self.rounds for check in found.checks))
+        own = [check for check in (self.chain, self.receipts) if check is not None]
+        return (*own, *(check for found in self.rounds for check in found.checks))
 
     def require_held(self) -> None:
         """Return if every check was made and held.

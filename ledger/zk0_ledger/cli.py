@@ -13,7 +13,7 @@ import typer
 
 from zk0_proofs.program import run_program
 
-from . import cli_chain, cli_read, cli_verify
+from . import cli_chain, cli_prove, cli_read, cli_verify
 from .cli_options import Options
 
 app = typer.Typer(
@@ -30,6 +30,8 @@ app.command("campaigns")(cli_read.campaigns)
 app.command("nodes")(cli_read.nodes)
 app.command("export")(cli_read.export)
 app.command("verify")(cli_verify.verify)
+app.command("prove")(cli_prove.prove)
+app.command("seal")(cli_prove.seal)
 app.command("deploy")(cli_chain.deploy)
 app.command("chain")(cli_chain.chain)
 

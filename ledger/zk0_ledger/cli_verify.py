@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .audit_circuit import Progress
     from .audit_report import AuditReport
     from .index import Index, RoundEntry
-    from .session import Ledger
 
 
 def verify(
@@ -31,14 +30,23 @@ def verify(
     ] = None,
     round_number: RoundOption = None,
     manifests: Annotated[
-        Path | None,
-        typer.Option(help="Folder of manifests. Default: those kept beside the ledger.", show_default=False),
+        str | None,
+        typer.Option(
+            metavar="DIR|URL",
+            help="Folder of manifests, or address that serves them as DIGEST.json. Default: those kept "
+            "beside the ledger.",
+            show_default=False,
+        ),
     ] = None,
     arrays: Annotated[
         list[Path] | None,
         typer.Option(
             help="Folder of published arrays; repeat for more. Default: outputs/*/arrays.", show_default=False
         ),
+    ] = None,
+    receipts: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a node's receipts, to be held against the rounds.", show_default=False),
     ] = None,
     srs: Annotated[
         Path | None,
@@ -55,7 +63,14 @@ def verify(
       zk0-ledger verify --all
       zk0-ledger verify --campaign 2 --round 1
       zk0-ledger verify --all --manifests outputs/latest/rounds --json
+      zk0-ledger verify --all --manifests https://example.org/zk0/manifests
+      zk0-ledger verify --all --receipts ~/.local/share/zk0/node/receipts
     """  # noqa: D301 (\b keeps the lines apart)
+    from .audit import Sources, audit_rounds
+    from .audit_circuit import load_circuit
+    from .audit_receipts import read_receipts
+    from .manifests import manifest_source
+
     if verify_all == (campaign is not None) or (round_number is not None and campaign is None):
         raise ConfigError("say what to verify: --all, or --campaign with or without --round")
     with open_index(context) as opened, _bar() as progress:
@@ -63,10 +78,13 @@ def verify(
             raise ConfigError(EMPTY)
         ledger, index = opened
         rounds = _rounds(index, campaign, round_number)
-        folder = manifests or ledger.config.home / "manifests"
-        report = _audit(
-            ledger, index, rounds, folder, arrays or sorted(Path().glob("outputs/*/arrays")), srs, progress
+        sources = Sources(
+            manifests=manifest_source(manifests or ledger.config.home / "manifests"),
+            arrays=arrays or sorted(Path().glob("outputs/*/arrays")),
+            receipts=read_receipts(receipts) if receipts is not None else (),
         )
+        circuit = cache(lambda: load_circuit(None, srs, progress))
+        report = audit_rounds(ledger.client, index, rounds, sources, circuit, progress)
     _print(report, as_json=as_json)
     report.require_held()
 
@@ -85,24 +103,6 @@ def _rounds(index: Index, campaign: str | None, round_number: int | None) -> lis
     if not found:
         raise ConfigError(f"none of {len(settled)} settled rounds is meant; see `zk0-ledger campaigns`")
     return found
-
-
-def _audit(
-    ledger: Ledger,
-    index: Index,
-    rounds: list[RoundEntry],
-    manifests: Path,
-    arrays: list[Path],
-    srs: Path | None,
-    progress: Progress,
-) -> AuditReport:
-    from .audit import Sources, audit_rounds
-    from .audit_circuit import load_circuit
-
-    circuit = cache(lambda: load_circuit(None, srs, progress))
-    return audit_rounds(
-        ledger.client, index, rounds, Sources(manifests=manifests, arrays=arrays), circuit, progress
-    )
 
 
 @contextmanager

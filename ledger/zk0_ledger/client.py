@@ -17,7 +17,18 @@ from web3.types import BlockIdentifier
 
 from zk0_proofs.digest import contribution_words, keccak
 from zk0_proofs.errors import LedgerError, StateError, WrongChain
-from zk0_proofs.types import Address, Contribution, Digest, Enrolment, Evidence, Integers, LedgerDomain
+from zk0_proofs.rules.challenge import Purpose
+from zk0_proofs.srs import require_local_chain
+from zk0_proofs.types import (
+    Address,
+    Contribution,
+    Digest,
+    Enrolment,
+    Evidence,
+    Integers,
+    LedgerDomain,
+    Update,
+)
 
 from .entries import (
     Call,
@@ -25,6 +36,7 @@ from .entries import (
     CampaignStatus,
     Circuit,
     NodeStatus,
+    OwnProof,
     Receipt,
     Round,
     RoundResult,
@@ -39,19 +51,33 @@ REGISTRAR_ROLE = keccak(b"REGISTRAR_ROLE")
 PAUSER_ROLE = keccak(b"PAUSER_ROLE")
 
 
-@cache
 def artefact() -> dict[str, Any]:
     """Return ABI and bytecode of the contract that this release was built with.
 
     Raises:
         StateError: the package was built without it.
     """
-    source = files("zk0_ledger").joinpath("abi/ContributionLedger.json")
+    return packaged("ContributionLedger")
+
+
+def verifier_artefact() -> dict[str, Any]:
+    """Return bytecode and pins of the verifier of the read-out circuit on the DEV SRS.
+
+    Raises:
+        StateError: the package was built without it.
+    """
+    return packaged("ReadoutVerifier")
+
+
+@cache
+def packaged(name: str) -> dict[str, Any]:
+    """Return the packaged artefact `name`."""
+    source = files("zk0_ledger").joinpath(f"abi/{name}.json")
     try:
         content: dict[str, Any] = json.loads(source.read_bytes())
     except (OSError, ValueError) as error:
         raise StateError(
-            'the package lacks abi/ContributionLedger.json; reinstall zk0, or run "make abi" in a checkout'
+            f'the package lacks abi/{name}.json; reinstall zk0, or run "make abi" in a checkout'
         ) from error
     return content
 
@@ -130,14 +156,16 @@ class LedgerClient:
         Raises:
             TransactionReverted: there is none (UnknownCircuit).
         """
-        vk, settings, srs, shape, length, is_dev = self._read(
+        vk, settings, srs, zero, shape, verifier, length, is_dev = self._read(
             "circuitOf", circuit_id, block_identifier=block_identifier
         )
         return Circuit(
             vk_hash=Digest(vk),
             settings_hash=Digest(settings),
             srs_hash=Digest(srs),
+            zero_commitment=Digest(zero),
             shape=shape,
+            verifier=Address(verifier),
             proof_length=length,
             is_dev_srs=is_dev,
         )
@@ -147,14 +175,22 @@ class LedgerClient:
         return Digest(self._read("circuitIdOf", _circuit_words(circuit)))
 
     def register_circuit(self, circuit: Circuit) -> Call:
-        """Pin a circuit, once. Use `deploy.register_circuit`, which refuses a DEV SRS on public chains."""
+        """Pin a circuit, once; `deploy.register_circuit` also puts its verifier on the chain.
+
+        Raises:
+            ConfigError: a DEV SRS on a chain that is not local.
+        """
+        if circuit.is_dev_srs:
+            require_local_chain(self.chain_id)
         return self._call("registerCircuit", _circuit_words(circuit))
 
     # Campaigns
 
-    def open_campaign(self, base: Digest, basis: Digest, circuit_id: Digest, config: Digest) -> Call:
-        """Open a campaign (C2)."""
-        return self._call("openCampaign", base, basis, circuit_id, config)
+    def open_campaign(
+        self, base: Digest, basis: Digest, circuit_id: Digest, config: Digest, threshold: int
+    ) -> Call:
+        """Open a campaign (C2); `threshold` is the least integer improvement, 0 if unproven."""
+        return self._call("openCampaign", base, basis, circuit_id, config, threshold)
 
     def close_campaign(self, campaign: Digest) -> Call:
         """End a campaign."""
@@ -167,7 +203,7 @@ class LedgerClient:
             TransactionReverted: there is none (UnknownCampaign).
         """
         words = self._read("campaignOf", campaign, block_identifier=block_identifier)
-        base, basis, circuit, config, v, enrolments, index, settled, enrolled, status = words
+        base, basis, circuit, config, v, enrolments, threshold, index, settled, enrolled, status = words
         return Campaign(
             base_digest=Digest(base),
             basis_digest=Digest(basis),
@@ -175,6 +211,7 @@ class LedgerClient:
             config_digest=Digest(config),
             v_digest=Digest(v),
             enrolments_digest=Digest(enrolments),
+            threshold=threshold,
             index=index,
             settled_rounds=settled,
             enrolled_nodes=enrolled,
@@ -256,6 +293,14 @@ class LedgerClient:
         """Void an opened round whose seed was lost."""
         return self._call("voidRound", campaign, round_number)
 
+    def mix_seed(self, campaign: Digest, round_number: int, nonces_root: Digest) -> Call:
+        """Mix the nodes' nonces into a sealed seed (R3)."""
+        return self._call("mixSeed", campaign, round_number, nonces_root)
+
+    def retire_shard(self, campaign: Digest, node: Address, index: int) -> Call:
+        """Take a shard that was opened to the auditor out of all later draws (R6)."""
+        return self._call("retireShard", campaign, node, index)
+
     def commit_round(self, result: RoundResult) -> Call:
         """Settle a sealed round (R8)."""
         words = (
@@ -276,8 +321,8 @@ class LedgerClient:
     ) -> Round:
         """Return a round; its status is UNKNOWN if it was never opened."""
         words = self._read("roundOf", campaign, round_number, block_identifier=block_identifier)
-        status, evidence, attempt, count, admitted, opened, updates, *results = words
-        seed, root, v, manifest, improvement = results
+        status, evidence, attempt, count, admitted, opened, improvement, *digests = words
+        updates, seed, nonces_root, v, record = digests
         return Round(
             status=RoundStatus(status),
             evidence=Evidence(evidence),
@@ -287,9 +332,9 @@ class LedgerClient:
             opened_block=opened,
             updates_root=Digest(updates),
             seed=Digest(seed),
-            contributions_root=Digest(root),
+            nonces_root=Digest(nonces_root),
             v_digest=Digest(v),
-            manifest_digest=Digest(manifest),
+            record_digest=Digest(record),
             improvement=improvement,
         )
 
@@ -301,12 +346,58 @@ class LedgerClient:
         self,
         contribution: Contribution,
         path: Sequence[Digest],
+        manifest: Digest,
         *,
         block_identifier: BlockIdentifier = "latest",
     ) -> bool:
-        """Return whether `contribution` is in its settled round."""
-        words = contribution_words(contribution)
-        return bool(self._read("isIncluded", words, list(path), block_identifier=block_identifier))
+        """Return whether `contribution` is in its settled round, whose manifest has digest `manifest`."""
+        words = (contribution_words(contribution), list(path), manifest)
+        return bool(self._read("isIncluded", *words, block_identifier=block_identifier))
+
+    # Draws and proofs
+
+    def draw_of(
+        self,
+        campaign: Digest,
+        round_number: int,
+        purpose: Purpose,
+        prover: Address,
+        candidate: Address,
+        position: int,
+    ) -> int:
+        """Return the contract's number, for comparison with `zk0_proofs.rules.challenge.draw`."""
+        words = (campaign, round_number, int(purpose), prover, candidate, position)
+        return int(self._read("drawOf", *words))
+
+    def drawn_shard_of(self, campaign: Digest, round_number: int, prover: Address, candidate: Address) -> int:
+        """Return the shard that the contract names (R4).
+
+        Raises:
+            TransactionReverted: the round has no seed yet, or all shards of the prover are retired.
+        """
+        return int(self._read("drawnShardOf", campaign, round_number, prover, candidate))
+
+    def retired_before(
+        self,
+        campaign: Digest,
+        node: Address,
+        round_number: int,
+        *,
+        block_identifier: BlockIdentifier = "latest",
+    ) -> frozenset[int]:
+        """Return the shards of `node` that no draw of the round can name."""
+        rounds = self._read("retiredRoundsOf", campaign, node, block_identifier=block_identifier)
+        return frozenset(index for index, retired in enumerate(rounds) if 0 < retired < round_number)
+
+    def prove(
+        self, contribution: Contribution, path: Sequence[Digest], manifest: Digest, proof: OwnProof
+    ) -> Call:
+        """Have the contract verify the own proof behind a recorded contribution; anyone may send this."""
+        return self._call("prove", contribution_words(contribution), list(path), manifest, proof.words)
+
+    def is_proven(self, leaf: Digest, *, block_identifier: BlockIdentifier = "latest") -> bool:
+        """Return whether the contract has verified the own proof of the contribution with this leaf."""
+        return bool(self._read("isProven", leaf, block_identifier=block_identifier))
 
     # Digests, for comparison with zk0_proofs.digest
 
@@ -314,11 +405,10 @@ class LedgerClient:
         """Return the contract's leaf of a contribution."""
         return Digest(self._read("leafOf", contribution_words(contribution)))
 
-    def update_leaf_of(
-        self, campaign: Digest, round_number: int, node: Address, base_model: Digest, v: Digest
-    ) -> Digest:
+    def update_leaf_of(self, update: Update) -> Digest:
         """Return the contract's leaf of an update."""
-        return Digest(self._read("updateLeafOf", campaign, round_number, node, base_model, v))
+        words = (update.campaign, update.round, update.node, update.base_model_digest)
+        return Digest(self._read("updateLeafOf", *words, update.v_digest, update.nonce_digest))
 
     def shard_leaf_of(self, campaign: Digest, node: Address, index: int, x: int, y: int) -> Digest:
         """Return the contract's leaf of a shard whose commitment is (x, y)."""
@@ -366,7 +456,9 @@ def _circuit_words(circuit: Circuit) -> tuple[Any, ...]:
         circuit.vk_hash,
         circuit.settings_hash,
         circuit.srs_hash,
+        circuit.zero_commitment,
         circuit.shape,
+        circuit.verifier,
         circuit.proof_length,
         circuit.is_dev_srs,
     )

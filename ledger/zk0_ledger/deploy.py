@@ -12,11 +12,18 @@ from eth_abi.abi import encode as abi_encode
 from zk0_proofs.digest import keccak
 from zk0_proofs.errors import ConfigError, StateError, TransactionReverted
 from zk0_proofs.files import read_limited, write_atomic
+from zk0_proofs.srs import LOCAL_CHAIN_IDS, require_local_chain
 from zk0_proofs.types import Address, Digest
 
-from .anvil import LOCAL_CHAIN_IDS
-from .client import AGGREGATOR_ROLE, PAUSER_ROLE, REGISTRAR_ROLE, LedgerClient, artefact
-from .entries import Call, Circuit
+from .client import (
+    AGGREGATOR_ROLE,
+    PAUSER_ROLE,
+    REGISTRAR_ROLE,
+    LedgerClient,
+    artefact,
+    verifier_artefact,
+)
+from .entries import Call, CircuitPins
 from .sender import Sender
 
 logger = logging.getLogger(__name__)
@@ -81,7 +88,7 @@ def deploy(
         StateError: the address book cannot be written.
     """
     chain_id = int(sender.web3.eth.chain_id)
-    code = bytes.fromhex(artefact()["bytecode"].removeprefix("0x"))
+    code = _packaged_code()
     delay_s = 0 if chain_id in LOCAL_CHAIN_IDS else PUBLIC_ADMIN_DELAY_S
     data = code + abi_encode(["address", "uint48"], [sender.address, delay_s])
     digest = keccak(data)
@@ -106,37 +113,79 @@ def deploy(
         aggregator=holders[AGGREGATOR_ROLE],
         registrar=holders[REGISTRAR_ROLE],
         pauser=holders[PAUSER_ROLE],
-        code_digest="0x" + keccak(code).hex(),
+        code_digest=packaged_code_digest(),
     )
     write_atomic(deployment_path(home, chain_id), json.dumps(asdict(deployment), indent=2).encode() + b"\n")
     logger.info("ledger deployed at %s on chain %d", client.address, chain_id)
     return deployment
 
 
-def register_circuit(sender: Sender, client: LedgerClient, circuit: Circuit) -> Digest:
-    """Pin `circuit` on the ledger unless it is there already, and return its id.
+def packaged_code_digest() -> str:
+    """Return the digest of the ledger's creation code in this release."""
+    return "0x" + keccak(_packaged_code()).hex()
+
+
+def _packaged_code() -> bytes:
+    return bytes.fromhex(artefact()["bytecode"].removeprefix("0x"))
+
+
+def register_circuit(
+    sender: Sender, client: LedgerClient, circuit: CircuitPins, verifier_code: bytes | None = None
+) -> Digest:
+    """Put the circuit's verifier on the chain and pin both on the ledger; return the circuit's id.
+
+    Args:
+        sender: the admin.
+        client: the ledger.
+        circuit: what is pinned.
+        verifier_code: creation code of its verifier; by default the packaged one, of the DEV SRS.
 
     Raises:
-        ConfigError: a DEV SRS on a chain that is not local, or a circuit that is pinned with other contents.
+        ConfigError: a DEV SRS on a chain that is not local, a verifier of another circuit, or a circuit that
+            is pinned with other contents.
         TransactionReverted: the sender is not the admin, or the circuit is incomplete.
     """
-    if circuit.is_dev_srs and client.chain_id not in LOCAL_CHAIN_IDS:
-        raise ConfigError(
-            f"the circuit uses a DEV SRS, whose maker can forge proofs, and chain {client.chain_id} is not a "
-            f"local one ({sorted(LOCAL_CHAIN_IDS)}); build the artefacts with the public ceremony file"
-        )
-    circuit_id = client.circuit_id_of(circuit)
+    if circuit.is_dev_srs:
+        require_local_chain(client.chain_id)
+    circuit_id = circuit.id
     try:
         pinned = client.circuit_of(circuit_id)
     except TransactionReverted as error:
         if error.error != "UnknownCircuit":
             raise
-        sender.send(f"circuit/{client.address}/{circuit_id.hex()}", client.register_circuit(circuit))
+        verifier = _deploy_verifier(sender, verifier_code or packaged_verifier(circuit))
+        call = client.register_circuit(circuit.at(verifier))
+        sender.send(f"circuit/{client.address}/{circuit_id.hex()}", call)
         return circuit_id
-    if pinned != circuit:
+    if pinned != circuit.at(pinned.verifier):
         raise ConfigError(
-            f"circuit 0x{circuit_id.hex()} is pinned with proof length {pinned.proof_length} and DEV SRS "
-            f"{pinned.is_dev_srs}, expected {circuit.proof_length} and {circuit.is_dev_srs}; "
+            f"circuit 0x{circuit_id.hex()} is pinned with proof length {pinned.proof_length}, DEV SRS "
+            f"{pinned.is_dev_srs} and C(0) 0x{pinned.zero_commitment.hex()}, expected "
+            f"{circuit.proof_length}, {circuit.is_dev_srs} and 0x{circuit.zero_commitment.hex()}; "
             "a pinned circuit cannot be changed"
         )
     return circuit_id
+
+
+def packaged_verifier(circuit: CircuitPins) -> bytes:
+    """Return the creation code of the packaged verifier.
+
+    Raises:
+        ConfigError: it belongs to another circuit.
+    """
+    found = verifier_artefact()
+    expected = {"vk": circuit.vk_hash, "settings": circuit.settings_hash, "srs": circuit.srs_hash}
+    if found["circuit"] != {name: digest.hex() for name, digest in expected.items()}:
+        raise ConfigError(
+            f"the packaged verifier is of the circuit with vk {found['circuit']['vk']}, expected vk "
+            f"{circuit.vk_hash.hex()}; make one for your SRS: python -m zk0_proofs.solidity verifier.sol "
+            "--srs FILE, then node contracts/script/build_artifacts.js --verifier verifier.sol OUT.json"
+        )
+    return bytes.fromhex(found["bytecode"].removeprefix("0x"))
+
+
+def _deploy_verifier(sender: Sender, code: bytes) -> Address:
+    receipt = sender.send(f"verifier/{keccak(code).hex()}", Call(to=None, data=code, name="deploy verifier"))
+    if receipt.contract_address is None:
+        raise StateError("the verifier's deployment has no contract address; is the endpoint a proper node?")
+    return Address(receipt.contract_address)

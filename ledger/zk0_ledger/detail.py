@@ -26,7 +26,7 @@ def entry_detail(ledger: Ledger, index: Index, document: Mapping[str, Any]) -> d
     )
     stored = ledger.client.round_of(contribution.campaign, contribution.round)
     campaign = next(row for row in campaign_documents(index) if row["campaign"] == document["campaign"])
-    is_included = ledger.client.is_included(contribution, path)
+    is_included = ledger.client.is_included(contribution, path, entry.manifest_digest)
     return {
         "contribution": dict(document)
         | {
@@ -44,7 +44,7 @@ def entry_detail(ledger: Ledger, index: Index, document: Mapping[str, Any]) -> d
             "attempt": stored.attempt,
             "updates_root": "0x" + stored.updates_root.hex(),
             "seed": "0x" + stored.seed.hex(),
-            "contributions_root": "0x" + stored.contributions_root.hex(),
+            "contributions_root": settled.result["contributionsRoot"],
             "model_digest": "0x" + settled.model_digest.hex(),
             "head": "0x" + settled.head.hex(),
         },

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
-from zk0_proofs.types import Digest, Evidence
+from zk0_proofs.digest import circuit_id
+from zk0_proofs.types import Address, Digest, Evidence
+
+OWN_PROOF_TYPE = "(bytes,bytes32,bytes32,uint8,bytes32[3])"
+"""ABI type of `OwnProof`."""
 
 
 class NodeStatus(IntEnum):
@@ -37,16 +42,36 @@ class RoundStatus(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Circuit:
-    """What is pinned of a proof circuit; the hashes are SHA-256 of its files."""
+class CircuitPins:
+    """What identifies a proof circuit, wherever its verifier is; the hashes are SHA-256 of its files."""
 
     vk_hash: Digest
     settings_hash: Digest
     srs_hash: Digest
+    zero_commitment: Digest
+    """keccak-256 of C(0), which depends on the reference string."""
     shape: str
     proof_length: int
     is_dev_srs: bool
     """The reference string was made locally: whoever made it can forge proofs."""
+
+    @property
+    def id(self) -> Digest:
+        """Return the circuit's identity on the ledger."""
+        return circuit_id(self.vk_hash, self.settings_hash, self.srs_hash, self.shape)
+
+    def at(self, verifier: Address) -> Circuit:
+        """Return the circuit with its verifier contract."""
+        fields = {name: getattr(self, name) for name in CircuitPins.__slots__}
+        return Circuit(verifier=verifier, **fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circuit(CircuitPins):
+    """What the ledger pins of a proof circuit."""
+
+    verifier: Address
+    """Contract that EZKL generated for the verification key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +84,8 @@ class Campaign:
     config_digest: Digest
     v_digest: Digest
     enrolments_digest: Digest
+    threshold: int
+    """Least improvement of an own proof; 0 in an unproven campaign."""
     index: int
     settled_rounds: int
     enrolled_nodes: int
@@ -77,10 +104,35 @@ class Round:
     opened_block: int
     updates_root: Digest
     seed: Digest
-    contributions_root: Digest
+    nonces_root: Digest
     v_digest: Digest
-    manifest_digest: Digest
+    record_digest: Digest
+    """Of contributions root and manifest digest, which stand in the event."""
     improvement: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnProof:
+    """A node's own proof, as the contract checks it; all else is stored there."""
+
+    content: bytes
+    """Exact proof bytes; the public values follow from what is stored and recorded."""
+    old_integers: Digest
+    """`weights_digest` of V before the round."""
+    new_integers: Digest
+    shard_index: int
+    shard_path: tuple[Digest, ...]
+
+    @property
+    def words(self) -> tuple[Any, ...]:
+        """Return the fields in the order of the contract's struct."""
+        return (
+            self.content,
+            self.old_integers,
+            self.new_integers,
+            self.shard_index,
+            list(self.shard_path),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from zk0_proofs.digest import contribution_words
+from zk0_proofs.digest import contribution_words, model_digest
 from zk0_proofs.errors import StateError
 from zk0_proofs.fixedpoint import improvement_to_float
 from zk0_proofs.readout import READOUT_SHAPE
@@ -22,7 +22,7 @@ from zk0_proofs.types import Address, Contribution, Digest, Evidence, Reason
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 _NOT_READ = ("not read yet", 0)
 _CONTRIBUTION_FIELDS = tuple(field.name for field in fields(Contribution))
 _SCHEMA = f"""
@@ -221,8 +221,16 @@ class Index:
         """Return the settled rounds in the order of the chain."""
         query = "SELECT campaign, round, problem, action_dim FROM manifests"
         read = {(name, number): found for name, number, *found in self._database.execute(query)}
+        opened = {
+            event.arguments["campaign"]: event.arguments
+            for event in self.events("CampaignOpened", campaign=campaign)
+        }
         return [
-            _round(event, *read.get((event.arguments["campaign"], event.arguments["round"]), _NOT_READ))
+            _round(
+                event,
+                opened[event.arguments["campaign"]],
+                *read.get((event.arguments["campaign"], event.arguments["round"]), _NOT_READ),
+            )
             for event in self.events("RoundCommitted", campaign=campaign)
         ]
 
@@ -285,12 +293,16 @@ class Index:
         return [_entry(row) for row in rows]
 
 
-def _round(event: Event, problem: str, action_dim: int) -> RoundEntry:
+def _round(event: Event, campaign: Mapping[str, Any], problem: str, action_dim: int) -> RoundEntry:
     return RoundEntry(
         campaign=_digest(event.arguments["campaign"]),
         round=event.arguments["round"],
         result=event.arguments["result"],
-        model_digest=_digest(event.arguments["modelDigest"]),
+        model_digest=model_digest(
+            _digest(campaign["baseDigest"]),
+            _digest(campaign["basisDigest"]),
+            _digest(event.arguments["result"]["newVDigest"]),
+        ),
         head=_digest(event.arguments["head"]),
         transaction_hash=event.transaction_hash,
         block=event.block,

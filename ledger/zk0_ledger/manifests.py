@@ -1,14 +1,88 @@
-"""Published records of rounds, kept under their own digest: a changed file is never handed out."""
+"""Published records of rounds, known by their digest: a changed file is never handed out as the record."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from zk0_proofs.digest import keccak
 from zk0_proofs.errors import StateError
 from zk0_proofs.files import read_limited, write_atomic
 from zk0_proofs.rules.manifest import MANIFEST_LIMIT_BYTES
 from zk0_proofs.types import Digest
+
+_TIMEOUT_S = 30.0
+
+
+class ManifestSource(Protocol):
+    """Where an audit looks for the manifests of rounds."""
+
+    def find(self, digest: Digest, names: list[str]) -> bytes:
+        """Return the manifest of `digest`, or else what is published under one of `names` in its place.
+
+        Raises:
+            StateError: there is neither, or it cannot be read.
+        """
+
+
+def manifest_source(place: str | Path) -> ManifestSource:
+    """Return the folder or the http(s) address that `place` names."""
+    if str(place).startswith(("http://", "https://")):
+        return ManifestAddress(str(place))
+    return ManifestFolder(Path(place))
+
+
+class ManifestFolder:
+    """A folder of manifests, of any names."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, digest: Digest, names: list[str]) -> bytes:
+        """Return the file of `digest`, else the first that is named like it; see `ManifestSource.find`."""
+        named = [f"{digest.hex()}.json", *names]
+        others = sorted(path.name for path in self._folder.glob("*.json") if path.name not in named)
+        first = b""
+        for name in [*named, *others]:
+            if not (self._folder / name).is_file():
+                continue
+            content = read_limited(self._folder / name, MANIFEST_LIMIT_BYTES)
+            if keccak(content) == digest:
+                return content
+            if name in named:
+                first = first or content
+        if first:
+            return first
+        raise StateError(
+            f"there is no manifest 0x{digest.hex()} in {self._folder}; get it from the aggregator and put it "
+            "there, or give its folder or address with --manifests"
+        )
+
+
+class ManifestAddress:
+    """A web address under which manifests are published as `<digest>.json`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+
+    def find(self, digest: Digest, names: list[str]) -> bytes:
+        """Return the published manifest; see `ManifestSource.find`. Other names are not asked for."""
+        import httpx
+
+        url = f"{self._url}/{digest.hex()}.json"
+        content = bytearray()
+        try:
+            with httpx.stream("GET", url, timeout=_TIMEOUT_S, follow_redirects=True) as response:
+                response.raise_for_status()
+                for part in response.iter_bytes():
+                    content += part
+                    if len(content) > MANIFEST_LIMIT_BYTES:
+                        raise StateError(
+                            f"{url} has more than {MANIFEST_LIMIT_BYTES} bytes; it is no manifest"
+                        )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise StateError(f"cannot get {url}: {error}; check --manifests") from error
+        return bytes(content)
 
 
 class ManifestStore:

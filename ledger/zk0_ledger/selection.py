@@ -35,7 +35,10 @@ def find_entries(
 ) -> list[dict[str, Any]]:
     """Return the documents of all contributions that match; numbers count the whole ledger."""
     wanted = None if campaign is None else find_campaign(index, campaign)
-    documents = [entry_document(number, entry) for number, entry in enumerate(index.entries(), start=1)]
+    proven = {e.arguments["leaf"]: e.transaction_hash for e in index.events("ContributionProven")}
+    documents = [
+        entry_document(number, entry, proven) for number, entry in enumerate(index.entries(), start=1)
+    ]
     return [
         row
         for row in documents

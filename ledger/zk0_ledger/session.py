@@ -17,7 +17,7 @@ from .accounts import dev_account, load_keystore, read_password
 from .anvil import LocalChain
 from .client import LedgerClient, artefact
 from .config import LedgerConfig
-from .deploy import Deployment, deploy, read_deployment
+from .deploy import Deployment, deploy, deployment_path, packaged_code_digest, read_deployment
 from .entries import RoundStatus
 from .index import Index
 from .indexer import Indexer
@@ -83,12 +83,22 @@ class Chain:
         return self._senders[address]
 
     def deployment(self) -> Deployment | None:
-        """Return the ledger of the address book if the chain has its contract."""
+        """Return the ledger of the address book if the chain has its contract.
+
+        Raises:
+            WrongChain: it is a ledger of another release.
+        """
         found = read_deployment(self.config.home, self.config.expected_chain_id)
         if found is None:
             return None
         with chain_errors("connect", str(self.config.rpc_url or "the local chain")):
             code = self.web3.eth.get_code(Web3.to_checksum_address(found.address))
+        if code and found.code_digest != packaged_code_digest():
+            book = deployment_path(self.config.home, self.config.expected_chain_id)
+            raise WrongChain(
+                f"the ledger {found.address} is of another release of zk0, whose programs can read it; move "
+                f"{book} away to deploy a new one, or choose another --home"
+            )
         return found if code else None
 
     def deploy(self) -> Deployment:

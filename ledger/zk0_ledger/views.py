@@ -20,9 +20,14 @@ from .index import Index, LedgerEntry
 _EVIDENCE_STYLES = {"proven": "green", "attested": "yellow", "unproven": "red"}
 
 
-def entry_document(number: int, entry: LedgerEntry) -> dict[str, Any]:
-    """Return one contribution as a flat document; integers that may pass 2^53 are decimal strings."""
+def entry_document(number: int, entry: LedgerEntry, proven_on_chain: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return one contribution as a flat document; integers that may pass 2^53 are decimal strings.
+
+    `proven_on_chain` has the transaction in which the contract verified the proof, by leaf.
+    """
     contribution = entry.contribution
+    leaf = _hex(contribution_leaf(contribution))
+    proven = proven_on_chain.get(leaf)
     return {
         "entry": number,
         "campaign": _hex(contribution.campaign),
@@ -43,7 +48,9 @@ def entry_document(number: int, entry: LedgerEntry) -> dict[str, Any]:
         "v_digest": _hex(contribution.v_digest),
         "data_root": _hex(contribution.data_root),
         "shard_leaf": _hex(contribution.shard_leaf),
-        "leaf": _hex(contribution_leaf(contribution)),
+        "leaf": leaf,
+        "proven_on_chain": proven is not None,
+        "proven_in": None if proven is None else _hex(proven),
         "manifest_digest": _hex(entry.manifest_digest),
         "transaction": _hex(entry.transaction_hash),
         "block": entry.block,
@@ -68,10 +75,11 @@ def entry_table(documents: Sequence[Mapping[str, Any]], campaigns: Mapping[str, 
     for row in documents:
         evidence = str(row["evidence"])
         has_proof = int(row["proof_digest"], 16) != 0
+        on_chain = "\n[green]on chain[/]" if row["proven_on_chain"] else ""
         table.add_row(
             str(row["entry"]),
             f"{campaigns.get(row['campaign'], '?')}\n{row['round']}",
-            f"{short(row['node'])}\n[{_EVIDENCE_STYLES[evidence]}]{evidence}[/]",
+            f"{short(row['node'])}\n[{_EVIDENCE_STYLES[evidence]}]{evidence}[/]{on_chain}",
             f"{row['improvement']:+.6f}\n{row['improvement_integer']}\n{row['threshold_integer'] or 'none'}",
             f"[{'green' if row['admitted'] else 'red'}]{row['outcome']}[/]\n{row['weight']}",
             f"{short(row['proof_digest']) if has_proof else 'none'}\n{short(row['transaction'])}",

@@ -20,6 +20,7 @@ def audit_document(report: AuditReport) -> dict[str, Any]:
         "held": all(check.held for check in report.checks),
         "dev_srs": report.dev_srs,
         "chain": asdict(report.chain),
+        "receipts": asdict(report.receipts) if report.receipts is not None else None,
         "rounds": [
             {
                 "campaign": "0x" + found.campaign.hex(),
@@ -38,7 +39,7 @@ def audit_tables(report: AuditReport) -> list[Table]:
     """Return a table for each round and one for the chain."""
     return [
         *(_table(_title(found), found.checks) for found in report.rounds),
-        _table("Ledger", [report.chain]),
+        _table("Ledger", [check for check in (report.chain, report.receipts) if check is not None]),
     ]
 
 
