@@ -14,9 +14,6 @@ import argparse
 import json
 import os
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -24,42 +21,41 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 import torch
-from rich.console import Console
+from networks import (
+    SHIPPED,
+    Opened,
+    average_experts,
+    console,
+    open_node,
+    public_policy,
+    public_statistics,
+    timed,
+)
 from rich.table import Table
 
 from zk0_node.basis import PROPOSAL_LAMBDA, Basis, build_basis, propose, solve_readout
-from zk0_node.data import Requirements, open_recording, split_episodes
-from zk0_node.demos import CAMERA_KEY, PUBLIC, VARIANTS
-from zk0_node.features import feature_statistics, held_out_batches, held_out_loss, training_gram
-from zk0_node.frames import Frames
+from zk0_node.demos import VARIANTS
+from zk0_node.features import held_out_batches, held_out_loss, training_gram
 from zk0_node.policies.base import BASE_FILE
 from zk0_node.policies.smolvla import SmolVLA
 from zk0_node.rows import held_out_rows
-from zk0_node.training import BASE_STEPS, train_base, train_expert
+from zk0_node.training import BASE_STEPS, train_expert
 from zk0_proofs.fixedpoint import improvement_to_float, quantise_rows
 from zk0_proofs.readout import Rows, improvement, loss, zero_weights
-from zk0_proofs.rules.averaging import average_arrays, average_weights
-from zk0_proofs.types import Address, Digest, Integers
+from zk0_proofs.rules.averaging import average_weights
+from zk0_proofs.types import Digest, Integers
 
 ROUNDS = 4
 EXPERT_STEPS = 300
-HELD_OUT = 0.15
-REQUIREMENTS = Requirements(cameras=(CAMERA_KEY,), state_dim=6, action_dim=6)
 CAMPAIGN = Digest(bytes(32))
-console = Console(width=140)
 
 
 class Node:
     """One participant's data and what training the whole expert does for it."""
 
-    def __init__(self, name: str, index: int, options: argparse.Namespace, policy: SmolVLA) -> None:
-        """Open the node's data and embed its frames."""
-        recording = open_recording(options.data / name, REQUIREMENTS, options.cache)
-        split = split_episodes(recording, HELD_OUT)
-        self.name, self.address = name, Address(f"0x{index + 1:040x}")
-        self.train = Frames(policy, recording, split.train)
-        self.held_out = Frames(policy, recording, split.held_out)
-        self.num_examples = len(split.train)
+    def __init__(self, data: Opened, policy: SmolVLA) -> None:
+        """Measure the public base on the node's data."""
+        self.data, self.name = data, data.name
         self.public_loss = self.loss(policy)
         self.base_loss = self.expert_loss = 0.0
         self.shards: list[Rows] = []
@@ -67,13 +63,13 @@ class Node:
 
     def loss(self, policy: SmolVLA) -> float:
         """Return the held-out loss of the policy as it is."""
-        return held_out_loss(policy, self.held_out).real
+        return held_out_loss(policy, self.data.held_out).real
 
     def make_rows(self, policy: SmolVLA, basis: Basis) -> None:
         """Compute the shards that proofs would use, and every token that `loss` looks at."""
-        self.shards = held_out_rows(policy, self.held_out, basis, CAMPAIGN, self.address)
+        self.shards = held_out_rows(policy, self.data.held_out, basis, CAMPAIGN, self.data.address)
         z, y = [], []
-        for prepared, draws in held_out_batches(policy, self.held_out):
+        for prepared, draws in held_out_batches(policy, self.data.held_out):
             token, inside = policy.token_features(prepared, draws), prepared.inside()
             z.append(basis.project(token.phi[inside].numpy()))
             y.append(quantise_rows(token.residual[inside].numpy()))
@@ -88,33 +84,14 @@ class Node:
         return [improvement_to_float(improvement(old, new, rows), 256, 6) for rows in self.shards]
 
 
-@contextmanager
-def timed(what: str) -> Iterator[None]:
-    """Print the processor time of a step."""
-    started = time.process_time()
-    yield
-    console.print(f"{what}: {time.process_time() - started:.0f} CPU s", highlight=False)
-
-
 def make_policy(options: argparse.Namespace) -> SmolVLA:
     """Return the public base."""
-    recording = open_recording(options.data / PUBLIC, REQUIREMENTS, options.cache)
     with tempfile.TemporaryDirectory() as temporary, timed(f"public base, {options.base_steps} steps"):
         folder = Path(temporary) / "base"
-        policy = train_base(recording, split_episodes(recording, HELD_OUT), folder, steps=options.base_steps)
+        policy = public_policy(options.data, options.cache, folder, options.base_steps)
         recipe = json.loads((folder / BASE_FILE).read_text())
     console.print(f"  loss on public held-out episodes {recipe['loss_before']} -> {recipe['loss_after']}")
     return policy
-
-
-def average_experts(policy: SmolVLA, nodes: list[Node], steps: int) -> None:
-    """Run one round of FedAvg and leave its result in `policy`."""
-    start, trained = policy.arrays(), []
-    for node in nodes:
-        policy.set_arrays(start)
-        train_expert(policy, node.train, steps, seed=1)
-        trained.append(policy.arrays())
-    policy.set_arrays(average_arrays(trained, [node.num_examples for node in nodes]))
 
 
 def train_alone(policy: SmolVLA, nodes: list[Node]) -> None:
@@ -122,7 +99,7 @@ def train_alone(policy: SmolVLA, nodes: list[Node]) -> None:
     start = policy.arrays()
     for node in nodes:
         node.base_loss = node.loss(policy)
-        train_expert(policy, node.train, EXPERT_STEPS, seed=2)
+        train_expert(policy, node.data.train, EXPERT_STEPS, seed=2)
         node.expert_loss = node.loss(policy)
         policy.set_arrays(start)
 
@@ -138,7 +115,7 @@ def run_rounds(nodes: list[Node], grams: list, mu: float) -> None:  # type: igno
         losses.add_column(f"average {round_number}")
         proven.add_column(f"round {round_number}")
         solved = [solve_readout(gram, in_force, mu) for gram in grams]
-        average = average_weights(solved, [node.num_examples for node in nodes])
+        average = average_weights(solved, [node.data.num_examples for node in nodes])
         for i, node in enumerate(nodes):
             if round_number == 1:
                 cells[i].append(_gain(node, solved[i]))
@@ -164,7 +141,7 @@ def _spread(values: list[float]) -> str:
 def main() -> None:
     """Run the bench."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[1] / "demonstrations")
+    parser.add_argument("--data", type=Path, default=SHIPPED)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "zk0-bench-cache")
     parser.add_argument("--base-steps", type=int, default=BASE_STEPS)
     parser.add_argument("--local-steps", type=int, default=100, help="FedAvg steps before the read-out")
@@ -175,17 +152,20 @@ def main() -> None:
 
     policy = make_policy(options)
     with timed("open and embed three nodes' frames"):
-        nodes = [Node(name, index, options, policy) for index, name in enumerate(VARIANTS)]
+        opened = [
+            open_node(policy, options.data / name, options.cache, index)
+            for index, name in enumerate(VARIANTS)
+        ]
+        nodes = [Node(data, policy) for data in opened]
     if options.local_steps:
         with timed(f"FedAvg, {options.local_steps} steps each"):
-            average_experts(policy, nodes, options.local_steps)
+            average_experts(policy, opened, options.local_steps, seed=1)
     with timed(f"whole expert alone, {EXPERT_STEPS} steps each"):
         train_alone(policy, nodes)
     with timed("feature statistics"):
-        recording = open_recording(options.data / PUBLIC, REQUIREMENTS, options.cache)
-        statistics = feature_statistics(policy, recording, split_episodes(recording, HELD_OUT).train)
+        statistics = public_statistics(policy, options.data, options.cache)
     with timed("Gram matrices"):
-        grams = [training_gram(policy, node.train, statistics) for node in nodes]
+        grams = [training_gram(policy, node.data.train, statistics) for node in nodes]
     with timed("proposals and basis"):
         basis: Basis = build_basis([propose(gram, options.ridge) for gram in grams], statistics)
         projected = [gram.projected(basis) for gram in grams]
