@@ -34,10 +34,10 @@ endef
 NODES ?= 3
 ROUNDS ?= 2
 
-.PHONY: help setup run test unit contract integration e2e forge check format bench vectors circuit abi lock clean
+.PHONY: help setup run test unit contract integration e2e forge check format bench bench-soundness bench-reviews vectors circuit abi lock clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.zk0 node_modules/.installed ## Install everything into this folder (repeat at will)
 
@@ -102,8 +102,14 @@ bench: setup ## Measure proofs, read-out gains and the shares of a round on this
 	$(BIN)/python bench/readout_gain.py
 	if [ -e outputs/latest ]; then $(BIN)/python bench/round_shares.py; fi
 
+bench-soundness: setup ## Measure how often honest and cheating updates are admitted
+	$(BIN)/python bench/soundness.py
+
+bench-reviews: setup ## Compare gates on peer reviews (records data sets: about 45 minutes the first time)
+	$(BIN)/python bench/review_gates.py
+
 vectors: setup ## Write the values that Python and the contract must agree on anew
-	$(BIN)/python tests/vectors/make_vectors.py
+	$(BIN)/python -m tests.vectors.make_vectors
 
 circuit: setup ## Pin the read-out circuit anew, after a change of it
 	$(BIN)/python -m zk0_proofs.pin

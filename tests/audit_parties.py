@@ -1,7 +1,8 @@
 """A proven round without a network, for the audit's tests: parties sign and prove, fixed rules settle.
 
-Four nodes are enrolled: two prove, one sends an update and falls silent, one never sends an update.
-`FakeCircuit` stands in for EZKL: its proofs pass checks 1 to 5; a changed byte breaks the signature.
+Four nodes are enrolled: two prove and review, one sends an update and falls silent, one never sends any.
+Shards are opened to an auditor, and nonces are mixed into the seed. `FakeCircuit` stands in for EZKL: its
+proofs pass checks 1 to 5; a changed byte breaks the signature.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from tests.ledger_parties import BASE, BASIS, node_keys
@@ -17,23 +19,27 @@ from zk0_ledger.audit import audit_manifest
 from zk0_ledger.audit_chain import ChainRound, enrolments_digest
 from zk0_ledger.audit_circuit import AuditCircuit
 from zk0_ledger.audit_report import CheckOutcome, run_check
-from zk0_ledger.entries import Campaign, CampaignStatus, Circuit, Round, RoundStatus
+from zk0_ledger.entries import Campaign, CampaignStatus, Circuit, Round, RoundResult, RoundStatus
 from zk0_proofs import digest
 from zk0_proofs.errors import ProofRejected
 from zk0_proofs.field import MODULUS
-from zk0_proofs.rules import admission
-from zk0_proofs.rules.admission import RoundFacts
+from zk0_proofs.rules import admission, claims
+from zk0_proofs.rules.claims import RoundFacts, Submissions, applied_update
 from zk0_proofs.rules.manifest import (
+    AnswerRecord,
     EnrolmentRecord,
     ExpertManifest,
+    NonceRecord,
     ProofRecord,
     ReadoutManifest,
     Refusal,
     UpdateRecord,
+    VerdictRecord,
     manifest_digest,
 )
+from zk0_proofs.rules.reviews import first_assignments
 from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.signatures import ProofSet, sign
+from zk0_proofs.signatures import Receipt, Verdict, sign, update_hash
 from zk0_proofs.slice import slice_digest
 from zk0_proofs.statement import AVERAGE, Claim, CommittedWeights, Statement, check_claim
 from zk0_proofs.types import (
@@ -41,18 +47,26 @@ from zk0_proofs.types import (
     Digest,
     Enrolment,
     Evidence,
+    Finding,
     Integers,
     LedgerDomain,
     Point,
     Proof,
     Reason,
     ShardOpening,
+    Step,
 )
 from zk0_proofs.verifier import Outcome
 
 PROOF_LENGTH = 3520
-TERMS = CampaignTerms()
+AUDITOR = Account.from_key(digest.keccak(b"test auditor"))
+AGGREGATOR = Account.from_key(digest.keccak(b"test aggregator"))
+TERMS = CampaignTerms(
+    audits=3, auditor=AUDITOR.address, auditor_key=digest.keccak(b"key of the auditor"), nonces=True
+)
+"""Every member of a round is drawn for an audit; of the three, one does not answer."""
 ZERO = np.zeros((32, 6), dtype=np.int64)
+BLOCK_SEED = digest.keccak(b"block hash")
 
 Prove = Callable[["Party", int, Integers, Integers, Statement], Proof]
 """Proves the step between two V on one shard of a party."""
@@ -96,23 +110,41 @@ class Party:
             signature=signature,
         )
 
-    def update(self, facts: RoundFacts, commit: admission.Commit) -> UpdateRecord:
+    @property
+    def nonce(self) -> Digest:
+        """Return the party's share of the seed."""
+        return digest.keccak(b"nonce" + self.address.encode())
+
+    def update(self, facts: RoundFacts, commit: claims.Commit) -> UpdateRecord:
         """Return the party's signed update."""
         unsigned = UpdateRecord(
             node=self.address,
             weights=self.weights,
             commitment=commit(self.weights),
+            nonce_digest=digest.nonce_digest(facts.campaign, facts.round, self.address, self.nonce),
             signature=bytes(65),
         )
-        signature = sign(self.account, facts.domain, admission.signed_update(facts, unsigned))
+        signature = sign(self.account, facts.domain, claims.signed_update(facts, unsigned))
         return unsigned.model_copy(update={"signature": signature})
 
     def answer(
-        self, facts: RoundFacts, seed: Digest, update: UpdateRecord, average: Integers | None, prove: Prove
+        self,
+        facts: RoundFacts,
+        seed: Digest,
+        update: UpdateRecord,
+        steps: Sequence[tuple[Address, Integers]],
+        prove: Prove,
+    ) -> AnswerRecord:
+        """Return the party's proofs of candidates' steps, its own among them or the average's."""
+        return self.signed(
+            facts, update, [self._proof(facts, seed, candidate, new, prove) for candidate, new in steps]
+        )
+
+    def _proof(
+        self, facts: RoundFacts, seed: Digest, candidate: Address, new: Integers, prove: Prove
     ) -> ProofRecord:
-        """Return the party's proof of its own step, or of the average's."""
-        candidate = self.address if average is None else AVERAGE
-        index = admission.draw_shard(seed, facts.campaign, facts.round, self.address, candidate)
+        index = facts.drawn_shard(seed, self.address, candidate)
+        assert index is not None
         statement = Statement(
             domain=facts.domain,
             circuit=facts.circuit,
@@ -121,25 +153,22 @@ class Party:
             prover=self.address,
             candidate=candidate,
         )
-        new = self.weights if average is None else average
         proof = prove(self, index, facts.base.values, new, statement)
-        return self.signed(facts, update, index, proof)
-
-    def signed(self, facts: RoundFacts, update: UpdateRecord, index: int, proof: Proof) -> ProofRecord:
-        """Return `proof` under the party's signature, be it right or wrong."""
         opening = self.opening(facts.campaign, index)
-        message = ProofSet(
-            update=admission.signed_update(facts, update), proof_digests=(digest.proof_digest(proof),)
-        )
         return ProofRecord(
-            node=self.address,
+            candidate=candidate,
             shard_index=index,
             shard_commitment=opening.commitment,
             shard_path=opening.path,
             proof=proof.content,
             instances=proof.instances,
-            signature=sign(self.account, facts.domain, message),
         )
+
+    def signed(self, facts: RoundFacts, update: UpdateRecord, proofs: Sequence[ProofRecord]) -> AnswerRecord:
+        """Return `proofs` under the party's signature, be they right or wrong."""
+        unsigned = AnswerRecord(node=self.address, proofs=tuple(proofs), signature=bytes(65))
+        signature = sign(self.account, facts.domain, claims.signed_answer(facts, update, unsigned))
+        return unsigned.model_copy(update={"signature": signature})
 
     def _leaves(self, campaign: Digest) -> list[Digest]:
         return [
@@ -157,6 +186,8 @@ class FakeCircuit:
             id=self.id,
             dev_srs=True,
             proof_length=PROOF_LENGTH,
+            zero_commitment=digest.keccak(self.commit(ZERO).to_bytes()),
+            verifier_code=b"code of the verifier",
             commit=self.commit,
             verify_many=lambda claims: [self._outcome(claim) for claim in claims],
         )
@@ -247,19 +278,29 @@ def as_recorded(chain: ChainRound, manifest: ReadoutManifest | ExpertManifest) -
     records = manifest.contributions
     admitted = sum(record.reason == Reason.ADMITTED for record in records)
     proven = isinstance(manifest, ReadoutManifest)
-    recorded = replace(
-        chain.round,
-        count=len(records),
-        admitted_count=admitted,
+    result = RoundResult(
+        campaign=chain.campaign_id,
+        round=chain.number,
         contributions_root=digest.merkle_root(
             [digest.keccak(_leaf(digest.contribution_words(record))) for record in records]
         ),
-        v_digest=manifest.v_digest,
+        count=len(records),
+        admitted_count=admitted,
+        new_v_digest=manifest.v_digest,
         manifest_digest=manifest_digest(manifest),
         improvement=manifest.improvement if isinstance(manifest, ReadoutManifest) else 0,
         evidence=Evidence.PROVEN if proven and admitted else Evidence.UNPROVEN,
     )
-    return replace(chain, round=recorded)
+    recorded = replace(
+        chain.round,
+        count=result.count,
+        admitted_count=result.admitted_count,
+        v_digest=result.new_v_digest,
+        record_digest=digest.record_digest(result.contributions_root, result.manifest_digest),
+        improvement=result.improvement,
+        evidence=result.evidence,
+    )
+    return replace(chain, round=recorded, result=result)
 
 
 def _leaf(words: tuple[object, ...]) -> Digest:
@@ -272,7 +313,7 @@ def round_facts(
     circuit: Digest,
     campaign: Digest,
     enrolments: Sequence[EnrolmentRecord],
-    commit: admission.Commit,
+    commit: claims.Commit,
 ) -> RoundFacts:
     """Return the facts of a first round."""
     base = CommittedWeights(values=ZERO, commitment=commit(ZERO))
@@ -288,36 +329,118 @@ def round_facts(
     )
 
 
+def nonce_records(parties: Sequence[Party]) -> tuple[NonceRecord, ...]:
+    """Return the nonces of the parties that sent an update, sorted by node."""
+    records = [NonceRecord(node=party.address, nonce=party.nonce) for party in parties[:3]]
+    return tuple(sorted(records, key=lambda record: record.node))
+
+
+def nonces_root(facts: RoundFacts, parties: Sequence[Party]) -> Digest:
+    """Return the root that `mixSeed` records."""
+    return digest.merkle_root(
+        [
+            digest.nonce_leaf(facts.campaign, facts.round, Address(record.node), record.nonce)
+            for record in nonce_records(parties)
+        ]
+    )
+
+
+def receipts_of(
+    facts: RoundFacts, updates: Sequence[UpdateRecord], aggregator: LocalAccount
+) -> tuple[bytes, ...]:
+    """Return the aggregator's signatures over the order in which the updates came."""
+    return tuple(
+        sign(
+            aggregator,
+            facts.domain,
+            Receipt(
+                aggregator=Address(aggregator.address),
+                campaign=facts.campaign,
+                round=facts.round,
+                node=Address(update.node),
+                step=Step.UPDATE,
+                digest=update_hash(claims.signed_update(facts, update)),
+                position=position,
+            ),
+        )
+        for position, update in enumerate(updates)
+    )
+
+
+def verdict_on(facts: RoundFacts, answer: AnswerRecord, finding: Finding = Finding.HOLDS) -> VerdictRecord:
+    """Return the auditor's signed verdict on the shard of a node's own proof."""
+    proof = answer.about(answer.node)
+    assert proof is not None
+    node = Address(answer.node)
+    verdict = Verdict(
+        auditor=Address(AUDITOR.address),
+        campaign=facts.campaign,
+        round=facts.round,
+        node=node,
+        shard_leaf=digest.shard_leaf(facts.campaign, node, proof.shard_index, proof.shard_commitment),
+        finding=finding,
+    )
+    signature = sign(AUDITOR, facts.domain, verdict)
+    return VerdictRecord(node=node, shard_leaf=verdict.shard_leaf, finding=int(finding), signature=signature)
+
+
+def submissions_of(
+    facts: RoundFacts,
+    parties: Sequence[Party],
+    updates: Sequence[UpdateRecord],
+    seed: Digest,
+    prove: Prove,
+    commit: claims.Commit,
+) -> Submissions:
+    """Return what comes in: two nodes prove, review and open a shard, the third is silent."""
+    came = Submissions(seed=seed, updates=updates, nonces=nonce_records(parties))
+    by_node = {Address(update.node): update for update in updates}
+    assignments = first_assignments(facts, came)
+    answers = {}
+    for party in parties[:2]:
+        steps = [(party.address, party.weights)]
+        for candidate in assignments[party.address]:
+            applied = applied_update(facts, updates, by_node[candidate], commit)
+            steps.append((candidate, applied.values))
+        answers[party.address] = party.answer(facts, seed, by_node[party.address], steps, prove)
+    verdicts = {node: verdict_on(facts, answer) for node, answer in answers.items()}
+    return replace(came, answers=answers, verdicts=verdicts)
+
+
 def make_manifest(
     facts: RoundFacts,
     parties: Sequence[Party],
     enrolments: Sequence[EnrolmentRecord],
-    updates: Sequence[UpdateRecord],
-    seed: Digest,
+    came: Submissions,
+    aggregator: LocalAccount,
     prove: Prove,
-    check: admission.Check,
-    commit: admission.Commit,
+    check: claims.Check,
+    commit: claims.Commit,
 ) -> ReadoutManifest:
     """Return the manifest that an honest aggregator publishes: two nodes prove, one is silent, one absent."""
-    by_node = {Address(update.node): update for update in updates}
+    by_node = {Address(update.node): update for update in came.updates}
     first, second, _silent, absent = parties
-    own = [party.answer(facts, seed, by_node[party.address], None, prove) for party in (first, second)]
-    judgements = admission.judge(facts, seed, updates, {Address(p.node): p for p in own}, check)
-    values = admission.average(facts, updates, judgements)
+    judgements = admission.judge(facts, came, check, commit)
+    values = admission.average(facts, came.updates, judgements)
     average = CommittedWeights(values=values, commitment=commit(values))
-    answers = [party.answer(facts, seed, by_node[party.address], values, prove) for party in (first, second)]
-    progress = admission.measure_progress(facts, seed, average, by_node, answers, check)
+    answers = [
+        party.answer(facts, came.seed, by_node[party.address], [(AVERAGE, values)], prove)
+        for party in (first, second)
+    ]
+    progress = admission.measure_progress(facts, came.seed, average, by_node, answers, check)
     in_force = average if progress.accepted else facts.base
     early = admission.refused_before_draw(facts, absent.address, Reason.NO_PROOF)
     return ReadoutManifest(
         chain_id=facts.domain.chain_id,
         ledger=facts.domain.ledger,
+        aggregator=aggregator.address,
         campaign=facts.campaign,
         round=facts.round,
         terms=facts.terms,
         base_digest=BASE,
+        enrolments=tuple(enrolments),
         base_model_digest=facts.base_model_digest,
-        updates_root=digest.merkle_root(admission.update_leaves(facts, updates)),
+        updates_root=digest.merkle_root(claims.update_leaves(facts, came.updates)),
         contributions=admission.contribution_records([*(j.contribution for j in judgements), early]),
         refusals=(
             Refusal(node=absent.address, reason=int(Reason.NO_PROOF), message="no answer"),
@@ -330,13 +453,16 @@ def make_manifest(
         slice_digest=slice_digest(),
         base_weights=facts.base.values,
         base_commitment=facts.base.commitment,
-        enrolments=tuple(enrolments),
-        updates=tuple(updates),
-        seed=seed,
-        own_proofs=tuple(own),
+        updates=tuple(came.updates),
+        receipts=receipts_of(facts, came.updates, aggregator),
+        nonces=tuple(came.nonces),
+        seed=came.seed,
+        answers=tuple(came.answers.values()),
+        substitutes=tuple(came.substitutes.values()),
+        verdicts=tuple(came.verdicts.values()),
         average_weights=values,
         average_commitment=average.commitment,
-        average_proofs=progress.valid,
+        average_answers=tuple(answers),
         improvement=progress.improvement,
         averaged=progress.accepted,
     )
@@ -350,11 +476,21 @@ def fake_settled() -> Settled:
     enrolments = sorted((p.enrolment(domain, campaign) for p in parties), key=lambda record: record.node)
     facts = round_facts(domain, circuit.id, campaign, enrolments, circuit.commit)
     updates = [party.update(facts, circuit.commit) for party in parties[:3]]
-    seed = digest.keccak(b"block hash")
+    seed = digest.mixed_seed(BLOCK_SEED, nonces_root(facts, parties))
+    came = submissions_of(facts, parties, updates, seed, circuit.prove, circuit.commit)
     manifest = make_manifest(
-        facts, parties, enrolments, updates, seed, circuit.prove, circuit.check, circuit.commit
+        facts, parties, enrolments, came, AGGREGATOR, circuit.prove, circuit.check, circuit.commit
     )
     chain = paper_chain(facts.enrolments, manifest, circuit.id)
+    own = {node: answer.about(node) for node, answer in came.answers.items()}
+    retired = {node: proof.shard_index for node, proof in own.items() if proof is not None}
+    chain = replace(
+        chain,
+        round=replace(chain.round, nonces_root=nonces_root(facts, parties)),
+        retired_here=retired,
+        verifier_code=b"code of the verifier",
+        circuit=_paper_circuit(circuit.audit.zero_commitment),
+    )
     return Settled(facts=facts, parties=parties, manifest=manifest, chain=chain, circuit=circuit.audit)
 
 
@@ -370,6 +506,7 @@ def paper_chain(
         config_digest=manifest.terms.digest,
         v_digest=manifest.v_digest,
         enrolments_digest=Digest(bytes(32)),
+        threshold=manifest.terms.threshold(256) if is_proven else 0,
         index=1,
         settled_rounds=1,
         enrolled_nodes=len(enrolments),
@@ -383,29 +520,44 @@ def paper_chain(
         admitted_count=0,
         opened_block=7,
         updates_root=manifest.updates_root,
-        seed=manifest.seed if isinstance(manifest, ReadoutManifest) else digest.keccak(b"seed"),
-        contributions_root=Digest(bytes(32)),
+        seed=manifest.seed if isinstance(manifest, ReadoutManifest) else BLOCK_SEED,
+        nonces_root=Digest(bytes(32)),
         v_digest=manifest.v_digest,
+        record_digest=Digest(bytes(32)),
+        improvement=0,
+    )
+    nothing = RoundResult(
+        campaign=manifest.campaign,
+        round=1,
+        contributions_root=Digest(bytes(32)),
+        count=0,
+        admitted_count=0,
+        new_v_digest=manifest.v_digest,
         manifest_digest=Digest(bytes(32)),
         improvement=0,
+        evidence=Evidence.UNPROVEN,
     )
     chain = ChainRound(
         domain=LedgerDomain(chain_id=manifest.chain_id, ledger=Address(manifest.ledger)),
         campaign_id=manifest.campaign,
         campaign=campaign,
-        circuit=_paper_circuit() if is_proven else None,
+        circuit=_paper_circuit(Digest(bytes(32))) if is_proven else None,
         number=1,
         round=opened,
+        result=nothing,
         v_before=digest.zero_v_digest(),
         enrolments=enrolments,
-        admitted_nodes=frozenset(Address(account.address) for account in node_keys(4)),
+        aggregators=frozenset({Address(AGGREGATOR.address)}),
+        block_seed=BLOCK_SEED,
     )
     chained = replace(campaign, enrolments_digest=enrolments_digest(chain))
     return as_recorded(replace(chain, campaign=chained), manifest)
 
 
-def _paper_circuit() -> Circuit:
+def _paper_circuit(zero_commitment: Digest) -> Circuit:
     return Circuit(
+        zero_commitment=zero_commitment,
+        verifier=Address("0x" + "22" * 20),
         vk_hash=Digest(b"\x01" * 32),
         settings_hash=Digest(b"\x02" * 32),
         srs_hash=Digest(b"\x03" * 32),

@@ -8,8 +8,9 @@ import numpy as np
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from zk0_ledger.client import verifier_artefact
 from zk0_ledger.deploy import register_circuit
-from zk0_ledger.entries import Circuit, Receipt, RoundResult
+from zk0_ledger.entries import CircuitPins, Receipt, RoundResult
 from zk0_ledger.manifests import ManifestStore
 from zk0_ledger.session import Ledger
 from zk0_proofs.digest import contribution_leaf, keccak, merkle_root, zero_v_digest
@@ -18,10 +19,12 @@ from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.signatures import Registration, sign
 from zk0_proofs.types import Address, Contribution, Digest, Enrolment, Evidence, Point, Reason
 
-CIRCUIT = Circuit(
-    vk_hash=Digest(b"\x01" * 32),
-    settings_hash=Digest(b"\x02" * 32),
-    srs_hash=Digest(b"\x03" * 32),
+PINS = verifier_artefact()["circuit"]
+CIRCUIT = CircuitPins(
+    vk_hash=Digest(bytes.fromhex(PINS["vk"])),
+    settings_hash=Digest(bytes.fromhex(PINS["settings"])),
+    srs_hash=Digest(bytes.fromhex(PINS["srs"])),
+    zero_commitment=Digest(b"\x04" * 32),
     shape="readout-256x32x6",
     proof_length=3520,
     is_dev_srs=True,
@@ -57,7 +60,7 @@ class Aggregator:
 
     def open_campaign(self, nodes: list[LocalAccount], name: str = "campaign") -> Digest:
         """Open a campaign and enrol admitted nodes."""
-        call = self.client.open_campaign(BASE, BASIS, self.circuit_id, TERMS.digest)
+        call = self.client.open_campaign(BASE, BASIS, self.circuit_id, TERMS.digest, TERMS.threshold(256))
         campaign = self.client.opened_campaign(self.sender.send(name, call))
         for node in nodes:
             enrolment = self.enrolment(campaign, node)
@@ -106,6 +109,7 @@ class Aggregator:
         return ReadoutManifest(
             chain_id=self.client.chain_id,
             ledger=self.client.address,
+            aggregator=Address(self.sender.address),
             campaign=campaign,
             round=round_number,
             terms=TERMS,
@@ -123,11 +127,15 @@ class Aggregator:
             base_commitment=identity,
             enrolments=(),
             updates=(),
+            receipts=(),
+            nonces=(),
             seed=self.client.round_of(campaign, round_number).seed,
-            own_proofs=(),
+            answers=(),
+            substitutes=(),
+            verdicts=(),
             average_weights=zero,
             average_commitment=identity,
-            average_proofs=(),
+            average_answers=(),
             improvement=0,
             averaged=False,
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,31 @@ from zk0_aggregator.network import Campaign, Network, SettledRound
 from zk0_aggregator.progress import Display
 from zk0_ledger.entries import Campaign as CampaignEntry
 from zk0_ledger.entries import CampaignStatus, Round, RoundStatus
+from zk0_ledger.manifests import ManifestStore
 from zk0_node.basis import Gram
 from zk0_node.behaviour import Behaviour
 from zk0_node.campaigns import CampaignRecord
 from zk0_node.config import NodeSettings
 from zk0_node.participant import Participant
 from zk0_proofs.artifacts import CircuitArtifacts
-from zk0_proofs.commitments import commit_weights, insecure_salt_source
-from zk0_proofs.digest import keccak, model_digest, zero_v_digest
+from zk0_proofs.commitments import WeightCommitter, insecure_salt_source
+from zk0_proofs.digest import (
+    contribution_leaf,
+    keccak,
+    merkle_root,
+    mixed_seed,
+    model_digest,
+    record_digest,
+    zero_v_digest,
+)
 from zk0_proofs.encoding import Document
 from zk0_proofs.errors import WireError, Zk0Error
 from zk0_proofs.fixedpoint import ROW_SCALE, quantise_rows
 from zk0_proofs.messages import pack_document, unpack_document
 from zk0_proofs.readout import Rows
-from zk0_proofs.rules.manifest import EnrolmentRecord, ReadoutManifest, manifest_digest
+from zk0_proofs.rules.manifest import EnrolmentRecord, ReadoutManifest, manifest_bytes, manifest_digest
 from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.signatures import sign
+from zk0_proofs.signatures import Receipt, sign
 from zk0_proofs.types import (
     ZERO_DIGEST,
     Address,
@@ -55,29 +65,55 @@ COLUMNS = 18
 class MemoryLedger:
     """The ledger's rules that a round depends on, in memory, for both sides."""
 
-    def __init__(self, circuit: Digest, terms: CampaignTerms) -> None:
+    def __init__(self, circuit: Digest, terms: CampaignTerms, home: Path | None = None) -> None:
+        self.home = home
         self.domain = LedgerDomain(chain_id=31337, ledger=Address("0x" + "11" * 20))
         self.circuit, self.terms = circuit, terms
         self.campaign = keccak(b"campaign")
         self.v_digest = zero_v_digest()
-        self.rounds: dict[int, tuple[Digest, Digest]] = {}
+        self.rounds: dict[int, Round] = {}
         self.manifests: list[ReadoutManifest] = []
+        self.enrolled: dict[Address, Enrolment] = {}
+        self.retired: dict[Address, dict[int, int]] = {}
+        self.account = Account.from_key(keccak(b"test aggregator"))
+
+    @property
+    def address(self) -> Address:
+        return Address(self.account.address)
+
+    def sign(self, receipt: Receipt) -> bytes:
+        return sign(self.account, self.domain, receipt)
 
     # the aggregator's side
 
     def open_round(self, campaign: Digest, round_number: int, updates_root: Digest) -> None:
         assert round_number == len(self.manifests) + 1
-        self.rounds[round_number] = (updates_root, ZERO_DIGEST)
+        self.rounds[round_number] = _round(updates_root)
 
     def seal_seed(self, campaign: Digest, round_number: int) -> Digest:
-        root, _ = self.rounds[round_number]
-        seed = keccak(b"block" + root)
-        self.rounds[round_number] = (root, seed)
+        found = self.rounds[round_number]
+        seed = keccak(b"block" + found.updates_root)
+        self.rounds[round_number] = replace(found, status=RoundStatus.SEALED, seed=seed)
         return seed
+
+    def mix_seed(self, campaign: Digest, round_number: int, nonces_root: Digest) -> Digest:
+        found = self.rounds[round_number]
+        assert found.nonces_root == ZERO_DIGEST
+        seed = mixed_seed(found.seed, nonces_root)
+        self.rounds[round_number] = replace(found, seed=seed, nonces_root=nonces_root)
+        return seed
+
+    def retire_shard(self, campaign: Digest, node: Address, index: int) -> None:
+        self.retired.setdefault(node, {}).setdefault(index, len(self.manifests) + 1)
+
+    def retired_before(self, campaign: Digest, node: Address, round_number: int) -> frozenset[int]:
+        retired = self.retired.get(node, {})
+        return frozenset(index for index, number in retired.items() if number < round_number)
 
     def commit_round(self, manifest: ReadoutManifest) -> SettledRound:
         if manifest.round > len(self.manifests):  # written once, however often it is called
             self.manifests.append(manifest)
+            self._publish(manifest)
         self.v_digest = manifest.v_digest
         admitted = sum(c.reason == Reason.ADMITTED for c in manifest.contributions)
         return SettledRound(
@@ -85,6 +121,16 @@ class MemoryLedger:
             admitted_count=admitted,
             transaction="0x" + manifest_digest(manifest).hex(),
         )
+
+    def _publish(self, manifest: ReadoutManifest) -> None:
+        leaves = [contribution_leaf(record.contribution) for record in manifest.contributions]
+        self.rounds[manifest.round] = replace(
+            self.rounds[manifest.round],
+            status=RoundStatus.SETTLED,
+            record_digest=record_digest(merkle_root(leaves), manifest_digest(manifest)),
+        )
+        if self.home is not None:
+            ManifestStore(self.home).put(manifest_bytes(manifest))
 
     # the node's side
 
@@ -96,6 +142,7 @@ class MemoryLedger:
             config_digest=self.terms.digest,
             v_digest=self.v_digest,
             enrolments_digest=ZERO_DIGEST,
+            threshold=self.terms.threshold(256),
             index=1,
             settled_rounds=len(self.manifests),
             enrolled_nodes=0,
@@ -106,21 +153,30 @@ class MemoryLedger:
         return model_digest(BASE, BASIS, self.v_digest)
 
     def round_of(self, campaign: Digest, round_number: int) -> Round:
-        root, seed = self.rounds[round_number]
-        return Round(
-            status=RoundStatus.SEALED,
-            evidence=Evidence.UNPROVEN,
-            attempt=1,
-            count=0,
-            admitted_count=0,
-            opened_block=1,
-            updates_root=root,
-            seed=seed,
-            contributions_root=ZERO_DIGEST,
-            v_digest=self.v_digest,
-            manifest_digest=ZERO_DIGEST,
-            improvement=0,
-        )
+        return self.rounds.get(round_number, _round(ZERO_DIGEST, RoundStatus.UNKNOWN))
+
+    def enrolment_of(self, campaign: Digest, node: Address) -> Enrolment | None:
+        return self.enrolled.get(node)
+
+    def has_role(self, role: Digest, account: Address) -> bool:
+        return account == self.address
+
+
+def _round(updates_root: Digest, status: RoundStatus = RoundStatus.OPENED) -> Round:
+    return Round(
+        status=status,
+        evidence=Evidence.UNPROVEN,
+        attempt=1,
+        count=0,
+        admitted_count=0,
+        opened_block=1,
+        updates_root=updates_root,
+        seed=ZERO_DIGEST,
+        nonces_root=ZERO_DIGEST,
+        v_digest=ZERO_DIGEST,
+        record_digest=ZERO_DIGEST,
+        improvement=0,
+    )
 
 
 class DirectExchange(Exchange):
@@ -128,7 +184,8 @@ class DirectExchange(Exchange):
 
     def __init__(self, nodes: Mapping[int, Participant]) -> None:
         self._nodes = nodes
-        self.silent: set[int] = set()
+        self.silent: set[tuple[int, str] | int] = set()
+        """Nodes that answer nothing, or not to one action."""
 
     def ask(
         self,
@@ -136,31 +193,44 @@ class DirectExchange(Exchange):
         requests: Mapping[int, Request],
         kind: type[Any],
         tick: Callable[[], None] = lambda: None,
+        on_answer: Callable[[int, Answer[Any]], None] = lambda _node, _answer: None,
     ) -> Answers[Any]:
         answers: Answers[Any] = Answers()
         for node, request in requests.items():
-            if node in self.silent:
+            if self.silent & {node, (node, action)}:
                 answers.failures[node] = Failure(Reason.NO_PROOF, "no answer within 1 s")
                 continue
             try:
-                content = self._call(self._nodes[node], action, request.document)
-                answers.received[node] = Answer(unpack_document(kind, content), None)
+                content, sealed = self._call(self._nodes[node], action, request.document)
+                answers.received[node] = Answer(unpack_document(kind, content), None, sealed)
             except WireError as error:
                 answers.failures[node] = Failure(Reason.MALFORMED, str(error))
             except Zk0Error as error:
                 answers.failures[node] = Failure(Reason.NO_PROOF, f"the node failed: {error}")
+            else:
+                on_answer(node, answers.received[node])
             tick()
         return answers
 
+    def tell(self, action: str, node: int, request: Request) -> None:
+        if not self.silent & {node, (node, action)}:
+            self._call(self._nodes[node], action, request.document)
+
     @staticmethod
-    def _call(node: Participant, action: str, document: Document) -> bytes:
-        steps = {
+    def _call(node: Participant, action: str, document: Document) -> tuple[bytes, bytes | None]:
+        steps: dict[str, Callable[[Any], Any]] = {
             "train.update": node.train_readout,
+            "query.reveal": node.reveal,
             "query.prove": node.prove_own,
+            "query.review": node.review,
             "query.prove_average": node.prove_average,
+            "query.open": node.open_shard,
+            "query.receipt": node.keep_receipt,
         }
         sent = unpack_document(type(document), pack_document(document))
-        return node.behaviour.choose_reply(action, pack_document(steps[action](sent)))
+        result = steps[action](sent)
+        reply, sealed = result if isinstance(result, tuple) else (result, None)
+        return node.behaviour.choose_reply(action, pack_document(reply)), sealed
 
 
 class SyntheticNetwork:
@@ -175,7 +245,7 @@ class SyntheticNetwork:
         terms: CampaignTerms | None = None,
     ) -> None:
         self.terms = terms or CampaignTerms(used_columns=COLUMNS + 1)
-        self.ledger = MemoryLedger(artifacts.circuit_id, self.terms)
+        self.ledger = MemoryLedger(artifacts.circuit_id, self.terms, folder)
         truth = np.random.default_rng(5).normal(0, 0.2, (COLUMNS, 6))
         self.nodes: dict[int, Participant] = {}
         enrolments = []
@@ -197,7 +267,7 @@ class SyntheticNetwork:
         self.network = Network(
             exchange=self.exchange,
             ledger=self.ledger,  # type: ignore[arg-type]
-            commit=lambda weights: commit_weights(artifacts, weights),
+            commit=WeightCommitter(artifacts),
             check=verifier.verify,
             journal=Journal(folder / "state"),
             display=Display(Console(file=io.StringIO())),
@@ -228,6 +298,7 @@ class SyntheticNetwork:
             sample_root=keccak(bytes([index])),
             num_examples=1000 + index,
         )
+        self.ledger.enrolled[node.address] = enrolment
         return EnrolmentRecord(
             node=enrolment.node,
             data_root=enrolment.data_root,
@@ -240,7 +311,13 @@ class SyntheticNetwork:
 def _participant(
     home: Path, index: int, behaviour: Behaviour, artifacts: CircuitArtifacts, ledger: MemoryLedger
 ) -> Participant:
-    settings = NodeSettings(data="none", policy="none", home=home, cache=home / "cache")
+    settings = NodeSettings(
+        data="none",
+        policy="none",
+        home=home,
+        cache=home / "cache",
+        manifests=None if ledger.home is None else str(ledger.home / "manifests"),
+    )
     node = Participant(settings, behaviour)
     # What would open a keystore, a chain and the built circuit is given.
     node.account = Account.from_key(keccak(f"test node {index}".encode()))

@@ -94,4 +94,4 @@ def _make_vectors() -> ModuleType:
 
 def test_the_vectors_are_what_python_computes() -> None:
     vectors = _make_vectors()
-    assert vectors.VECTORS.read_text() == vectors.text(), 'run "python tests/vectors/make_vectors.py"'
+    assert vectors.VECTORS.read_text() == vectors.text(), 'run "make vectors"'

@@ -19,7 +19,9 @@ from tests.audit_parties import (
     Settled,
     fake_parties,
     make_manifest,
+    nonces_root,
     round_facts,
+    submissions_of,
 )
 from tests.ledger_parties import BASE, BASIS, FAR_FUTURE_S
 from zk0_ledger import cli
@@ -29,17 +31,18 @@ from zk0_ledger.audit_circuit import AuditCircuit, load_circuit
 from zk0_ledger.audit_report import AuditReport
 from zk0_ledger.config import load_config
 from zk0_ledger.deploy import register_circuit
-from zk0_ledger.entries import Circuit, RoundResult
-from zk0_ledger.manifests import ManifestStore
+from zk0_ledger.entries import CircuitPins, RoundResult
+from zk0_ledger.manifests import ManifestFolder, ManifestStore
+from zk0_ledger.selection import find_entries
 from zk0_ledger.session import Ledger, open_ledger
 from zk0_proofs.artifacts import CircuitArtifacts
 from zk0_proofs.commitments import commit_shard, commit_weights, insecure_salt_source, new_salts
-from zk0_proofs.digest import contribution_leaf, merkle_root
+from zk0_proofs.digest import contribution_leaf, keccak, merkle_root
 from zk0_proofs.errors import AuditFailed, ProofRejected
 from zk0_proofs.prover import EzklProver, ProofJob
-from zk0_proofs.readout import Rows
-from zk0_proofs.rules import admission
-from zk0_proofs.rules.manifest import ReadoutManifest, manifest_bytes, manifest_digest
+from zk0_proofs.readout import Rows, zero_weights
+from zk0_proofs.rules import claims
+from zk0_proofs.rules.manifest import ProofRecord, ReadoutManifest, manifest_bytes, manifest_digest
 from zk0_proofs.signatures import Registration, sign
 from zk0_proofs.statement import Claim, Statement
 from zk0_proofs.types import Address, Digest, Evidence, Integers, Proof, Reason
@@ -95,7 +98,9 @@ class Shards:
 
 def pin_circuit(ledger: Ledger, artifacts: CircuitArtifacts) -> Digest:
     pins = artifacts.manifest
-    circuit = Circuit(
+    zero = commit_weights(artifacts, zero_weights())
+    circuit = CircuitPins(
+        zero_commitment=keccak(zero.to_bytes()),
         vk_hash=Digest(bytes.fromhex(pins.vk)),
         settings_hash=Digest(bytes.fromhex(pins.settings)),
         srs_hash=Digest(bytes.fromhex(pins.srs)),
@@ -142,7 +147,9 @@ def play(ledger: Ledger, artifacts: CircuitArtifacts) -> tuple[list[Party], Any,
     parties = [shards.party(drawn[0], 1), shards.party(drawn[1], 2), *drawn[2:]]
     for party in parties:
         admit(ledger, party)
-    opened = sender.send("campaign", client.open_campaign(BASE, BASIS, circuit, TERMS.digest))
+    opened = sender.send(
+        "campaign", client.open_campaign(BASE, BASIS, circuit, TERMS.digest, TERMS.threshold(256))
+    )
     campaign = client.opened_campaign(opened)
     enrolments = sorted(
         (p.enrolment(client.domain, campaign) for p in parties), key=lambda record: record.node
@@ -155,11 +162,17 @@ def play(ledger: Ledger, artifacts: CircuitArtifacts) -> tuple[list[Party], Any,
 
     facts = round_facts(client.domain, circuit, campaign, enrolments, commit_v)
     updates = [party.update(facts, commit_v) for party in parties[:3]]
-    root = merkle_root(admission.update_leaves(facts, updates))
+    root = merkle_root(claims.update_leaves(facts, updates))
     sender.send("open", client.open_round(campaign, 1, root))
-    seed = ledger.seal_seed(sender, campaign, 1)
-    check = EzklVerifier(artifacts).verify
-    manifest = make_manifest(facts, parties, enrolments, updates, seed, shards.prove, check, commit_v)
+    ledger.seal_seed(sender, campaign, 1)
+    sender.send("mix", client.mix_seed(campaign, 1, nonces_root(facts, parties)))
+    seed = client.round_of(campaign, 1).seed
+    came = submissions_of(facts, parties, updates, seed, shards.prove, commit_v)
+    for node, answer in came.answers.items():
+        (own, *_) = answer.proofs
+        sender.send(f"retire/{node}", client.retire_shard(campaign, node, own.shard_index))
+    check = claims.remembered(EzklVerifier(artifacts).verify)
+    manifest = make_manifest(facts, parties, enrolments, came, sender.account, shards.prove, check, commit_v)
     return parties, facts, manifest
 
 
@@ -207,7 +220,7 @@ def audited(ledger: Ledger, world: World) -> AuditReport:
             ledger.client,
             index,
             index.rounds(),
-            Sources(manifests=ledger.config.home / "manifests"),
+            Sources(manifests=ManifestFolder(ledger.config.home / "manifests")),
             lambda: world.circuit,
         )
 
@@ -219,6 +232,10 @@ def test_an_honest_round_holds(world: World) -> None:
     details = {check.name: check.detail for check in found.checks}
     assert (found.index, found.round, found.kind, report.dev_srs) == (1, 1, "readout", True)
     assert details["own proofs"].startswith("2 hold, 0 rightly refused; 1 did not answer")
+    assert details["reviews"].startswith("4 of 6 hold")
+    assert details["shard audits"].startswith("2 shards recomputed by ")
+    assert ", 3 nonces" in details["draw"]
+    assert details["proven on chain"] == "0 of 2 proven contributions"
     assert details["contributions"].startswith("2 of 4 admitted")
     assert details["progress"].startswith("2 of 2 admitted nodes prove a lower median of +")
     assert f"head 0x{world.ledger.client.head().hex()} over 1 settled rounds" in report.chain.detail
@@ -298,22 +315,42 @@ def test_no_forged_proof_passes_even_if_its_node_signs_it(world: World, name: st
     """Node and aggregator work together: the proof is changed, signed anew and recorded as admitted."""
     forge, reason = FORGERIES[name]
     settled, manifest = world.settled, world.settled.manifest
-    party, record = settled.parties[0], manifest.own_proofs[0]
-    forged = party.signed(settled.facts, manifest.updates[0], record.shard_index, forge(record.snark))
-    proofs = (forged, *manifest.own_proofs[1:])
-    found = settled.failures(manifest.model_copy(update={"own_proofs": proofs}))
+    party, answer = settled.parties[0], manifest.answers[0]
+    own, *reviews = answer.proofs
+    forged = party.signed(settled.facts, manifest.updates[0], [forged_record(own, forge), *reviews])
+    answers = (forged, *manifest.answers[1:])
+    found = settled.failures(manifest.model_copy(update={"answers": answers}))
     assert f"recorded with reason 0, recomputed is {int(reason)} ({reason.name})" in found["own proofs"]
     assert "contributions" in found
 
 
+def forged_record(record: ProofRecord, forge: Callable[[Proof], Proof]) -> ProofRecord:
+    """Return the record of a forged proof."""
+    forged = forge(record.snark)
+    return record.model_copy(update={"proof": forged.content, "instances": forged.instances})
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_no_forged_review_counts_even_if_its_node_signs_it(world: World, name: str) -> None:
+    """A reviewer and the aggregator work together: what they record as reviewed does not follow."""
+    forge, _ = FORGERIES[name]
+    settled, manifest = world.settled, world.settled.manifest
+    party, answer = settled.parties[0], manifest.answers[0]
+    own, first, *others = answer.proofs
+    forged = party.signed(settled.facts, manifest.updates[0], [own, forged_record(first, forge), *others])
+    answers = (forged, *manifest.answers[1:])
+    found = settled.failures(manifest.model_copy(update={"answers": answers}))
+    assert f"reviews_digest of {first.candidate}" in found["contributions"]
+
+
 def test_no_forged_proof_counts_as_progress(world: World) -> None:
     settled, manifest = world.settled, world.settled.manifest
-    record = manifest.average_proofs[0]
-    better = Proof(content=record.proof, instances=(0, record.instances[1] + 1, record.instances[2]))
-    forged = settled.parties[0].signed(settled.facts, manifest.updates[0], record.shard_index, better)
-    proofs = (forged, *manifest.average_proofs[1:])
-    found = settled.failures(manifest.model_copy(update={"average_proofs": proofs}))
-    assert f"the proof of {record.node} about the average does not hold" in found["progress"]
+    answer = manifest.average_answers[0]
+    better = forged_record(answer.proofs[0], FORGERIES["another_improvement"][0])
+    forged = settled.parties[0].signed(settled.facts, manifest.updates[0], [better])
+    answers = (forged, *manifest.average_answers[1:])
+    found = settled.failures(manifest.model_copy(update={"average_answers": answers}))
+    assert f"the proof of {answer.node} about the average does not hold" in found["progress"]
 
 
 def raised_gain(manifest: ReadoutManifest) -> ReadoutManifest:
@@ -374,6 +411,42 @@ def test_a_draw_that_was_dropped_is_told(world: World, tmp_path: Path) -> None:
     report.require_held()
 
 
+def prove_on_chain(home: Path, node: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run `zk0-ledger prove 1 NODE --json` and return its exit code."""
+    arguments = ["zk0-ledger", "--home", str(home), "prove", "1", node, "--json"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_the_chain_itself_verifies_a_contribution_and_marks_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "chain"
+    shutil.copytree(world.unsettled_home, home)
+    with open_ledger(load_config(home=home, seed=SEED)) as ledger:
+        commit(ledger, world.settled.manifest)
+    monkeypatch.setenv("ZK0_LEDGER_SEED", str(SEED))
+    prover, silent = (world.settled.parties[number].address for number in (0, 2))
+    assert prove_on_chain(home, prover[:12].lower(), monkeypatch) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["proven_on_chain"] is True
+    assert told["gas"] <= 650_000
+    assert prove_on_chain(home, prover, monkeypatch) == 0  # sent once, told again
+    assert json.loads(capsys.readouterr().out) == told
+    assert prove_on_chain(home, silent, monkeypatch) == 2
+    assert "has no own proof of" in capsys.readouterr().err
+    with open_ledger(load_config(home=home, seed=SEED)) as ledger:
+        report = audited(ledger, world)
+        with ledger.index() as index:
+            marked = [row["node"] for row in find_entries(index, None, 1, None) if row["proven_on_chain"]]
+    report.require_held()
+    details = {check.name: check.detail for check in report.rounds[0].checks}
+    assert details["proven on chain"] == "1 of 2 proven contributions"
+    assert marked == [prover]
+
+
 def test_the_hash_chain_fits_events_storage_and_head(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     client = world.ledger.client
     with world.ledger.index() as index:
@@ -392,4 +465,5 @@ def test_the_hash_chain_fits_events_storage_and_head(world: World, monkeypatch: 
 def test_members_and_enrolments_are_read_from_the_chain(world: World) -> None:
     settled = world.settled
     assert settled.chain.enrolments == settled.facts.enrolments
-    assert settled.chain.admitted_nodes == {party.address for party in settled.parties}
+    assert settled.chain.aggregators == {world.ledger.sender().address}
+    assert set(settled.chain.retired_here) == {party.address for party in settled.parties[:2]}

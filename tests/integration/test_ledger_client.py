@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,7 +12,8 @@ import pytest
 from eth_account import Account
 
 from tests.ledger_parties import BASE, BASIS, CIRCUIT, TERMS, Aggregator, node_keys
-from zk0_ledger.client import AGGREGATOR_ROLE, LedgerClient
+from zk0_aggregator.settlement import Settlement
+from zk0_ledger.client import AGGREGATOR_ROLE, LedgerClient, verifier_artefact
 from zk0_ledger.config import LedgerConfig, load_config
 from zk0_ledger.deploy import deployment_path, read_deployment, register_circuit
 from zk0_ledger.entries import CampaignStatus, NodeStatus, RoundStatus
@@ -27,10 +29,13 @@ from zk0_proofs.errors import (
     TransactionReverted,
     WrongChain,
 )
+from zk0_proofs.rules.challenge import Purpose, draw, draw_shard
+from zk0_proofs.rules.manifest import manifest_bytes
 from zk0_proofs.signatures import sign
 from zk0_proofs.types import NO_ADDRESS, Address, Digest, Reason
 
 UNKNOWN = Digest(b"\xee" * 32)
+THRESHOLD = TERMS.threshold(256)
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +83,13 @@ def test_campaign_from_registration_to_settlement(aggregator: Aggregator) -> Non
     assert settled.seed == bytes(opened_hash)
     assert (settled.status, settled.count, settled.admitted_count) == (RoundStatus.SETTLED, 3, 2)
     leaves = [digest.contribution_leaf(entry) for entry in entries]
+    manifest = digest.keccak(manifest_bytes(aggregator.manifest(campaign, 1, entries)))
     for position, entry in enumerate(entries):
         assert client.leaf_of(entry) == leaves[position]
-        assert client.is_included(entry, digest.merkle_path(leaves, position))
-    assert not client.is_included(replace(entries[0], weight=7), digest.merkle_path(leaves, 0))
+        assert client.is_included(entry, digest.merkle_path(leaves, position), manifest)
+    assert not client.is_included(replace(entries[0], weight=7), digest.merkle_path(leaves, 0), manifest)
+    assert not client.is_included(entries[0], digest.merkle_path(leaves, 0), UNKNOWN)
+    assert settled.record_digest == digest.record_digest(digest.merkle_root(leaves), manifest)
 
 
 def test_tag_equals_the_verifiers(aggregator: Aggregator) -> None:
@@ -96,7 +104,7 @@ def test_tag_equals_the_verifiers(aggregator: Aggregator) -> None:
 def test_same_key_is_sent_once(aggregator: Aggregator) -> None:
     client = aggregator.client
     before = client.campaign_count()
-    call = client.open_campaign(BASE, BASIS, aggregator.circuit_id, TERMS.digest)
+    call = client.open_campaign(BASE, BASIS, aggregator.circuit_id, TERMS.digest, THRESHOLD)
     first = aggregator.sender.send("once", call)
     assert aggregator.sender.send("once", call) == first
     assert client.campaign_count() == before + 1
@@ -104,8 +112,10 @@ def test_same_key_is_sent_once(aggregator: Aggregator) -> None:
 
 def test_same_key_for_another_call_is_refused(aggregator: Aggregator) -> None:
     client = aggregator.client
-    aggregator.sender.send("fixed", client.open_campaign(BASE, BASIS, aggregator.circuit_id, TERMS.digest))
-    other = client.open_campaign(BASE, BASIS, aggregator.circuit_id, UNKNOWN)
+    aggregator.sender.send(
+        "fixed", client.open_campaign(BASE, BASIS, aggregator.circuit_id, TERMS.digest, THRESHOLD)
+    )
+    other = client.open_campaign(BASE, BASIS, aggregator.circuit_id, UNKNOWN, THRESHOLD)
     with pytest.raises(LedgerError, match="sent before with other contents"):
         aggregator.sender.send("fixed", other)
 
@@ -113,7 +123,7 @@ def test_same_key_for_another_call_is_refused(aggregator: Aggregator) -> None:
 def test_threads_share_one_sender(aggregator: Aggregator) -> None:
     client = aggregator.client
     before = client.campaign_count()
-    call = client.open_campaign(BASE, BASIS, aggregator.circuit_id, TERMS.digest)
+    call = client.open_campaign(BASE, BASIS, aggregator.circuit_id, TERMS.digest, THRESHOLD)
     with ThreadPoolExecutor(8) as pool:
         receipts = list(
             pool.map(lambda number: aggregator.sender.send(f"thread {number % 10}", call), range(20))
@@ -132,7 +142,7 @@ def test_refusals_carry_their_error_and_leave_no_trace(aggregator: Aggregator) -
         sender.send("denied", client.admit(Address(node_keys(1)[0].address)))
     assert denied.value.error == "AccessControlUnauthorizedAccount"
     # The key is free again: a refused call sends nothing.
-    sender.send("denied", client.open_campaign(BASE, BASIS, aggregator.circuit_id, TERMS.digest))
+    sender.send("denied", client.open_campaign(BASE, BASIS, aggregator.circuit_id, TERMS.digest, THRESHOLD))
 
     campaign = aggregator.open_campaign([], "campaign for refusals")
     with pytest.raises(TransactionReverted, match="expected round 1") as early:
@@ -195,13 +205,93 @@ def test_dev_srs_stays_off_public_chains(aggregator: Aggregator) -> None:
         register_circuit(aggregator.admin, client, CIRCUIT)
 
 
+def test_the_shipped_verifier_is_put_on_the_chain_with_its_circuit(aggregator: Aggregator) -> None:
+    client = aggregator.client
+    pinned = client.circuit_of(aggregator.circuit_id)
+    code = client.web3.eth.get_code(pinned.verifier)
+    assert "0x" + bytes(code).hex() == verifier_artefact()["deployedBytecode"]
+
+
+def test_a_circuit_of_another_key_gets_no_shipped_verifier(aggregator: Aggregator) -> None:
+    other = replace(CIRCUIT, vk_hash=UNKNOWN)
+    with pytest.raises(ConfigError, match=r"zk0_proofs\.solidity"):
+        register_circuit(aggregator.admin, aggregator.client, other)
+
+
+def test_the_contract_draws_as_python_does(aggregator: Aggregator) -> None:
+    nodes = node_keys(3)
+    for node in nodes:
+        if aggregator.client.node_of(Address(node.address)) is not NodeStatus.ADMITTED:
+            aggregator.admit(node)
+    campaign = aggregator.open_campaign(nodes, "campaign for draws")
+    seed = aggregator.open_round(campaign, 1)
+    first, second, _ = (Address(node.address) for node in nodes)
+    client, sender = aggregator.client, aggregator.sender
+    for purpose in Purpose:
+        found = client.draw_of(campaign, 1, purpose, first, second, 5)
+        assert found == draw(seed, purpose, campaign, 1, first, second, 5)
+    assert client.drawn_shard_of(campaign, 1, first, second) == draw_shard(seed, campaign, 1, first, second)
+    retired = {0, 3, 6}
+    for index in retired:
+        sender.send(f"retire {index}", client.retire_shard(campaign, first, index))
+    aggregator.commit(campaign, 1, [], UNKNOWN)
+    assert client.retired_before(campaign, first, 1) == frozenset()
+    assert client.retired_before(campaign, first, 2) == retired
+
+    seed = aggregator.open_round(campaign, 2)
+    root = digest.keccak(b"nonces")
+    sender.send("mix", client.mix_seed(campaign, 2, root))
+    mixed = client.round_of(campaign, 2)
+    assert (mixed.seed, mixed.nonces_root) == (digest.mixed_seed(seed, root), root)
+    for candidate in (first, second, NO_ADDRESS):
+        expected = draw_shard(mixed.seed, campaign, 2, first, candidate, retired)
+        assert client.drawn_shard_of(campaign, 2, first, candidate) == expected
+
+
+def test_a_lost_seed_is_voided_and_drawn_again_from_the_same_updates(
+    ledger: Ledger, aggregator: Aggregator, tmp_path: Path
+) -> None:
+    campaign = aggregator.open_campaign([], "campaign for a lost seed")
+    settlement = Settlement(ledger, "lost seed", tmp_path)
+    settlement.open_round(campaign, 1, UNKNOWN)
+    assert ledger.chain.local is not None
+    ledger.chain.local.mine(300)
+    seed = settlement.seal_seed(campaign, 1)
+    found = aggregator.client.round_of(campaign, 1)
+    assert (found.status, found.attempt, found.seed) == (RoundStatus.SEALED, 2, seed)
+    assert found.updates_root == UNKNOWN
+    assert settlement.seal_seed(campaign, 1) == seed  # again, as after a restart
+
+
+def test_anybody_may_seal_a_seed(ledger: Ledger, aggregator: Aggregator) -> None:
+    campaign = aggregator.open_campaign([], "campaign sealed by anybody")
+    aggregator.sender.send("open for anybody", aggregator.client.open_round(campaign, 1, UNKNOWN))
+    ledger.seal_seed(ledger.sender(role="anyone"), campaign, 1)
+    assert aggregator.client.round_of(campaign, 1).status is RoundStatus.SEALED
+
+
+def test_a_ledger_of_another_release_is_not_used(ledger: Ledger, config: LedgerConfig) -> None:
+    path = deployment_path(config.home, config.expected_chain_id)
+    content = path.read_text()
+    book = json.loads(content) | {"code_digest": "0x" + "00" * 32}
+    path.write_text(json.dumps(book))
+    try:
+        with pytest.raises(WrongChain, match="of another release of zk0"):
+            ledger.chain.deployment()
+    finally:
+        path.write_text(content)
+    assert ledger.chain.deployment() is not None
+
+
 def test_pause_stops_writes(aggregator: Aggregator) -> None:
     client = aggregator.client
     aggregator.admin.send("pause", client.pause())
     try:
         assert client.paused()
         with pytest.raises(TransactionReverted, match="ledger is paused"):
-            aggregator.sender.send("while paused", client.open_campaign(BASE, BASIS, UNKNOWN, UNKNOWN))
+            aggregator.sender.send(
+                "while paused", client.open_campaign(BASE, BASIS, UNKNOWN, UNKNOWN, THRESHOLD)
+            )
     finally:
         aggregator.admin.send("unpause", client.unpause())
     assert not client.paused()

@@ -48,7 +48,7 @@ def home(deployed: Path, tmp_path: Path) -> Path:
 def unproven_campaign(ledger: Ledger, config: int = 7) -> Call:
     """Return the call that opens a campaign without circuit."""
     base, terms = Digest(b"\x05" * 32), Digest(bytes([config]) * 32)
-    return ledger.client.open_campaign(base, ZERO_DIGEST, ZERO_DIGEST, terms)
+    return ledger.client.open_campaign(base, ZERO_DIGEST, ZERO_DIGEST, terms, 0)
 
 
 def die() -> NoReturn:

@@ -14,7 +14,7 @@ from zk0_proofs.artifacts import CircuitArtifacts, load_artifacts
 from zk0_proofs.commitments import CommittedWeights, commit_weights
 from zk0_proofs.digest import canonical_json
 from zk0_proofs.readout import zero_weights
-from zk0_proofs.rules.manifest import manifest_bytes, parse_manifest
+from zk0_proofs.rules.manifest import manifest_bytes, manifest_digest, parse_manifest
 from zk0_proofs.types import Address, Evidence, Reason
 from zk0_proofs.verifier import EzklVerifier
 
@@ -75,7 +75,7 @@ def test_the_cheat_is_refused(
 def test_the_average_is_of_the_honest_nodes_and_proven_by_them(
     network: SyntheticNetwork, outcome: RoundOutcome
 ) -> None:
-    provers = {proof.node for proof in outcome.manifest.average_proofs}
+    provers = {answer.node for answer in outcome.manifest.average_answers}
     assert provers == {network.address(0), network.address(1)}
     assert outcome.manifest.averaged
     assert outcome.manifest.improvement > 0
@@ -100,7 +100,7 @@ def test_the_next_round_goes_on_without_a_node_that_died(
     network: SyntheticNetwork, outcome: RoundOutcome
 ) -> None:
     network.exchange.silent = {1}
-    second = run_round(network.network, network.campaign, 2, outcome.model)
+    second = run_round(network.network, network.campaign, 2, outcome.model, manifest_digest(outcome.manifest))
     network.exchange.silent = set()
     reasons = {c.node: Reason(c.reason) for c in second.manifest.contributions}
     assert reasons[network.address(0)] in (Reason.ADMITTED, Reason.BELOW_MARGIN)

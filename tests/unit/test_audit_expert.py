@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.audit_parties import as_recorded, failures, paper_chain
+from tests.audit_parties import AGGREGATOR, as_recorded, failures, paper_chain
 from tests.ledger_parties import BASE, node_keys
 from zk0_ledger.audit_chain import ChainRound
 from zk0_ledger.audit_expert import ExpertAudit
@@ -21,6 +21,7 @@ from zk0_proofs.digest import (
     arrays_digest,
     campaign_id,
     canonical_json,
+    keccak,
     merkle_root,
     model_digest,
     update_leaf,
@@ -30,6 +31,7 @@ from zk0_proofs.messages import pack_arrays
 from zk0_proofs.rules.averaging import average_arrays
 from zk0_proofs.rules.manifest import (
     ContributionRecord,
+    EnrolmentRecord,
     ExpertManifest,
     ExpertUpdateRecord,
     Refusal,
@@ -38,7 +40,16 @@ from zk0_proofs.rules.manifest import (
 )
 from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.signatures import sign
-from zk0_proofs.types import ZERO_DIGEST, Address, Contribution, Evidence, LedgerDomain, Reason, Update
+from zk0_proofs.types import (
+    ZERO_DIGEST,
+    Address,
+    Contribution,
+    Enrolment,
+    Evidence,
+    LedgerDomain,
+    Reason,
+    Update,
+)
 
 DOMAIN = LedgerDomain(chain_id=31337, ledger=Address("0x5FbDB2315678afecb367f032d93F642f64180aa3"))
 TERMS = CampaignTerms(kind="whole-expert", used_columns=0, local_steps=3, weight_cap=250)
@@ -69,14 +80,34 @@ def record_of(number: int) -> ExpertUpdateRecord:
     return ExpertUpdateRecord(
         node=update.node,
         arrays_digest=update.v_digest,
-        num_examples=200 + 100 * number,
         loss_before="1.5",
         loss_after="0.5",
         signature=sign(KEYS[number], DOMAIN, update),
     )
 
 
-def contribution_of(record: ExpertUpdateRecord) -> ContributionRecord:
+def enrolment_of(number: int) -> Enrolment:
+    return Enrolment(
+        campaign=CAMPAIGN,
+        node=Address(KEYS[number].address),
+        data_root=ZERO_DIGEST,
+        sample_root=keccak(bytes([number])),
+        num_examples=200 + 100 * number,
+    )
+
+
+def enrolment_record(number: int) -> EnrolmentRecord:
+    found = enrolment_of(number)
+    return EnrolmentRecord(
+        node=found.node,
+        data_root=found.data_root,
+        sample_root=found.sample_root,
+        num_examples=found.num_examples,
+        signature=sign(KEYS[number], DOMAIN, found),
+    )
+
+
+def contribution_of(record: ExpertUpdateRecord, examples: int) -> ContributionRecord:
     contribution = Contribution(
         campaign=CAMPAIGN,
         round=1,
@@ -89,8 +120,8 @@ def contribution_of(record: ExpertUpdateRecord) -> ContributionRecord:
         reviews_digest=ZERO_DIGEST,
         evidence=Evidence.UNPROVEN,
         reason=Reason.ADMITTED,
-        num_examples=record.num_examples,
-        weight=min(record.num_examples, TERMS.weight_cap),
+        num_examples=examples,
+        weight=min(examples, TERMS.weight_cap),
     )
     return ContributionRecord.of(contribution)
 
@@ -101,13 +132,15 @@ def make_manifest() -> ExpertManifest:
     return ExpertManifest(
         chain_id=DOMAIN.chain_id,
         ledger=DOMAIN.ledger,
+        aggregator=AGGREGATOR.address,
         campaign=CAMPAIGN,
         round=1,
         terms=TERMS,
         base_digest=BASE,
+        enrolments=tuple(enrolment_record(number) for number in range(3)),
         base_model_digest=IN_FORCE,
         updates_root=merkle_root([update_leaf(update_of(0)), update_leaf(update_of(1))]),
-        contributions=tuple(contribution_of(record) for record in records),
+        contributions=tuple(contribution_of(record, 200 + 100 * n) for n, record in enumerate(records)),
         refusals=(Refusal(node=KEYS[2].address, reason=int(Reason.NO_PROOF), message="no answer"),),
         v_digest=v_digest,
         model_digest=model_digest(BASE, ZERO_DIGEST, v_digest),
@@ -117,7 +150,8 @@ def make_manifest() -> ExpertManifest:
 
 MANIFEST = make_manifest()
 DOCUMENT = json.loads(manifest_bytes(MANIFEST))
-CHAIN = paper_chain({}, MANIFEST, ZERO_DIGEST)
+ENROLLED = {found.node: found for found in map(enrolment_of, range(3))}
+CHAIN = paper_chain(ENROLLED, MANIFEST, ZERO_DIGEST)
 
 
 @pytest.fixture
@@ -171,18 +205,18 @@ def test_one_change_is_caught_where_it_was_made(folder: Path, name: str) -> None
     assert words in failures(audited(as_recorded(CHAIN, lie), lie, folder))[check]
 
 
-def test_examples_that_weigh_otherwise_change_the_average(folder: Path) -> None:
-    """Examples are not signed: an aggregator that changes them has to change the average too."""
-    records = [record.model_copy(update={"num_examples": 100}) for record in MANIFEST.updates]
-    contributions = tuple(contribution_of(record) for record in reversed(records))
-    lie = MANIFEST.model_copy(update={"updates": tuple(records), "contributions": contributions})
-    assert set(failures(audited(as_recorded(CHAIN, lie), lie, folder))) == {"average"}
+def test_examples_are_those_that_the_nodes_signed(folder: Path) -> None:
+    """An aggregator that weighs otherwise contradicts the enrolments on the ledger."""
+    contributions = tuple(contribution_of(record, 100) for record in reversed(MANIFEST.updates))
+    lie = MANIFEST.model_copy(update={"contributions": contributions})
+    found = failures(audited(as_recorded(CHAIN, lie), lie, folder))
+    assert "weight of" in found["contributions"]
 
 
-def test_a_node_that_was_never_admitted_is_named(folder: Path) -> None:
-    chain = replace(CHAIN, admitted_nodes=frozenset({Address(KEYS[0].address)}))
-    found = failures(audited(chain, MANIFEST, folder))
-    assert f"{KEYS[1].address} was not admitted by the registrar" in found["updates"]
+def test_a_node_that_never_enrolled_is_named(folder: Path) -> None:
+    enrolled = {node: found for node, found in ENROLLED.items() if node != KEYS[1].address}
+    found = failures(audited(replace(CHAIN, enrolments=enrolled), MANIFEST, folder))
+    assert f"{KEYS[1].address} was not enrolled before the round" in found["updates"]
 
 
 def test_missing_or_wrong_arrays_are_no_failure_of_the_round(folder: Path) -> None:
@@ -202,7 +236,7 @@ def test_missing_or_wrong_arrays_are_no_failure_of_the_round(folder: Path) -> No
 def test_a_round_without_updates_keeps_the_base(tmp_path: Path) -> None:
     empty = {"updates": (), "contributions": (), "updates_root": ZERO_DIGEST, "v_digest": zero_v_digest()}
     manifest = MANIFEST.model_copy(update={**empty, "model_digest": IN_FORCE})
-    chain = paper_chain({}, manifest, ZERO_DIGEST)
+    chain = paper_chain(ENROLLED, manifest, ZERO_DIGEST)
     checks = audited(chain, manifest, tmp_path)
     assert failures(checks) == {}
     assert [check.detail for check in checks if check.name == "average"] == [

@@ -20,7 +20,7 @@ from zk0_proofs.digest import canonical_json, model_digest
 from zk0_proofs.errors import AuditFailed
 from zk0_proofs.rules.manifest import manifest_bytes, parse_manifest
 from zk0_proofs.statement import CommittedWeights
-from zk0_proofs.types import Proof, Reason
+from zk0_proofs.types import Reason
 
 SETTLED = fake_settled()
 DOCUMENT = json.loads(manifest_bytes(SETTLED.manifest))
@@ -47,6 +47,11 @@ def position(records: str, node: int) -> int:
 
 def entry(document: Any, records: str, node: int) -> Any:
     return document[records][position(records, node)]
+
+
+def own(document: Any, node: int) -> Any:
+    """Return the `node`-th party's proof of its own step."""
+    return entry(document, "answers", node)["proofs"][0]
 
 
 def put(path: str, value: Any) -> Callable[[Any], None]:
@@ -108,24 +113,59 @@ CHANGES: dict[str, tuple[Callable[[Any], None], str, str]] = {
     "update_left_out": (lambda d: d["updates"].pop(2), "updates", "updates root of the manifest"),
     "update_twice": (lambda d: d["updates"].append(d["updates"][0]), "updates", "has 2 updates"),
     "updates_root": (put("updates_root", "0x" + "77" * 32), "updates", "updates root of the manifest"),
-    "seed": (put("seed", "0x" + "77" * 32), "draw", "seed is 0x7777"),
+    "seed": (put("seed", "0x" + "77" * 32), "draw", "seed of the manifest is 0x7777"),
+    "receipts_left_out": (put("receipts", []), "receipts", "number of receipts is 0, expected 3"),
+    "receipts_in_another_order": (lambda d: d["receipts"].reverse(), "receipts", "Receipt is signed by"),
+    "updates_in_another_order": (lambda d: d["updates"].reverse(), "receipts", "Receipt is signed by"),
+    "receipts_of_a_stranger": (
+        put("aggregator", "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"), "receipts", "was no aggregator",
+    ),
+    "nonce": (lambda d: entry(d, "nonces", 0).update(nonce="0x" + "77" * 32), "draw", "is not the one that"),
+    "nonce_left_out": (lambda d: d["nonces"].pop(), "draw", "nonces root on the ledger"),
+    "nonce_twice": (lambda d: d["nonces"].append(d["nonces"][0]), "draw", "has 2 nonces"),
     "proof": (
-        lambda d: entry(d, "own_proofs", 0).update(proof=flip(entry(d, "own_proofs", 0)["proof"])),
-        "own proofs", "ProofSet is signed by",
+        lambda d: own(d, 0).update(proof=flip(own(d, 0)["proof"])), "own proofs", "ProofSet is signed by",
     ),
-    "instance": (
-        lambda d: entry(d, "own_proofs", 0)["instances"].__setitem__(1, "5"),
-        "own proofs", "ProofSet is signed by",
+    "instance": (lambda d: own(d, 0)["instances"].__setitem__(1, "5"), "own proofs", "ProofSet is signed by"),
+    "shard": (
+        lambda d: own(d, 0).update(shard_index=(own(d, 0)["shard_index"] + 1) % 8),
+        "own proofs", "the draw names",
     ),
-    "shard": (lambda d: entry(d, "own_proofs", 0).update(shard_index=3), "own proofs", "the draw names"),
-    "own_proof_twice": (
-        lambda d: d["own_proofs"].append(d["own_proofs"][0]), "own proofs", "has 2 own proofs",
-    ),
-    "proof_in_a_foreign_name": (
-        lambda d: d["own_proofs"].append(
-            d["own_proofs"][0] | {"node": "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"}
+    "answer_twice": (lambda d: d["answers"].append(d["answers"][0]), "own proofs", "has 2 answers"),
+    "answer_in_a_foreign_name": (
+        lambda d: d["answers"].append(
+            d["answers"][0] | {"node": "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"}
         ),
         "own proofs", "which sent no update",
+    ),
+    "review_left_out": (
+        lambda d: entry(d, "answers", 0)["proofs"].pop(), "own proofs", "ProofSet is signed by",
+    ),
+    "review_raised": (
+        lambda d: entry(d, "answers", 0)["proofs"][1]["instances"].__setitem__(1, "5"),
+        "own proofs", "ProofSet is signed by",
+    ),
+    "substitute_in_a_foreign_name": (
+        lambda d: d["substitutes"].append(
+            d["answers"][0] | {"node": "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"}
+        ),
+        "reviews", "which sent no update",
+    ),
+    "verdict_turned": (
+        lambda d: entry(d, "verdicts", 0).update(finding=3), "shard audits", "is not the auditor's",
+    ),
+    "verdict_on_another_shard": (
+        lambda d: entry(d, "verdicts", 0).update(shard_leaf="0x" + "77" * 32),
+        "shard audits", "is not the auditor's",
+    ),
+    "verdict_twice": (lambda d: d["verdicts"].append(d["verdicts"][0]), "shard audits", "has 2 verdicts"),
+    "verdict_on_an_absent_node": (
+        lambda d: d["verdicts"].append(d["verdicts"][0] | {"node": SETTLED.parties[3].address}),
+        "shard audits", "which the draw does not ask",
+    ),
+    "reviews_of_a_contribution": (
+        lambda d: entry(d, "contributions", 0).update(reviews_digest="0x" + "77" * 32),
+        "contributions", "reviews_digest of",
     ),
     "weight": (lambda d: entry(d, "contributions", 0).update(weight=1), "contributions", "weight of"),
     "gain": (lambda d: entry(d, "contributions", 0).update(improvement=1), "contributions", "improvement of"),
@@ -152,11 +192,17 @@ CHANGES: dict[str, tuple[Callable[[Any], None], str, str]] = {
         put("average_commitment", "0x" + "00" * 63 + "01"), "average", "commitment of the average",
     ),
     "proof_of_the_average": (
-        lambda d: d["average_proofs"][0].update(signature=d["own_proofs"][0]["signature"]),
+        lambda d: d["average_answers"][0].update(signature=d["answers"][0]["signature"]),
         "progress", "does not hold",
     ),
     "proof_of_the_average_twice": (
-        lambda d: d["average_proofs"].append(d["average_proofs"][1]), "progress", "2 proofs of the average",
+        lambda d: d["average_answers"].append(d["average_answers"][1]), "progress", "2 proofs of the average",
+    ),
+    "proof_of_the_average_by_a_refused_node": (
+        lambda d: d["average_answers"].append(
+            d["average_answers"][0] | {"node": SETTLED.parties[2].address}
+        ),
+        "progress", "which was not admitted",
     ),
     "improvement": (put("improvement", str(10**18)), "progress", "improvement of the manifest"),
     "averaged": (put("averaged", False), "progress", "averaged is False"),
@@ -233,7 +279,7 @@ def test_refusing_an_honest_node_is_caught_however_consistent(settled: Settled) 
             ),
             "average_weights": other_node.weights,
             "average_commitment": settled.circuit.commit(other_node.weights),
-            "average_proofs": (),
+            "average_answers": (),
             "improvement": 0,
             "averaged": False,
             "v_digest": base.digest,
@@ -248,18 +294,86 @@ def test_refusing_an_honest_node_is_caught_however_consistent(settled: Settled) 
 def test_a_node_cannot_sign_its_way_in(settled: Settled) -> None:
     """Node and aggregator work together: the instance is raised and the proof set signed anew."""
     party, manifest = settled.parties[0], settled.manifest
-    at = position("own_proofs", 0)
-    record = manifest.own_proofs[at]
-    better = Proof(content=record.proof, instances=(0, record.instances[1], 12345))
-    forged = party.signed(settled.facts, manifest.updates[position("updates", 0)], record.shard_index, better)
-    proofs = list(manifest.own_proofs)
-    proofs[at] = forged
-    found = settled.failures(manifest.model_copy(update={"own_proofs": tuple(proofs)}))
+    at = position("answers", 0)
+    first, *reviews = manifest.answers[at].proofs
+    better = first.model_copy(update={"instances": (0, first.instances[1], 12345)})
+    answers = list(manifest.answers)
+    answers[at] = party.signed(settled.facts, manifest.updates[position("updates", 0)], [better, *reviews])
+    found = settled.failures(manifest.model_copy(update={"answers": tuple(answers)}))
     assert "recomputed is 4 (WRONG_BINDING)" in found["own proofs"]
 
 
+def test_a_copied_update_counts_for_whom_the_receipts_name_first(settled: Settled) -> None:
+    """The aggregator lets a friend's copy pass for the original: both receipts say otherwise."""
+    swapped = settled.manifest.model_copy(
+        update={
+            "updates": (
+                settled.manifest.updates[1],
+                settled.manifest.updates[0],
+                *settled.manifest.updates[2:],
+            )
+        }
+    )
+    assert "Receipt is signed by" in settled.failures(swapped)["receipts"]
+
+
+def test_an_opened_shard_has_to_be_retired(settled: Settled) -> None:
+    kept = replace(settled, chain=replace(settled.chain, retired_here={}))
+    assert "was opened and is not retired" in kept.failures(settled.manifest)["shard audits"]
+
+
+def test_a_shard_is_retired_for_an_audit_only(settled: Settled) -> None:
+    absent = settled.parties[3].address
+    chain = replace(settled.chain, retired_here={**settled.chain.retired_here, absent: 1})
+    found = replace(settled, chain=chain).failures(settled.manifest)
+    assert f"shard 1 of {absent} was retired in this round" in found["shard audits"]
+
+
+def test_a_node_that_opened_nothing_is_refused_by_the_aggregators_word(settled: Settled) -> None:
+    """Refusing a drawn node for not opening is consistent in itself: only its receipt shows the lie."""
+    victim = settled.parties[0].address
+    refusal = settled.manifest.refusals[0].model_copy(
+        update={"node": victim, "reason": int(Reason.NOT_OPENED)}
+    )
+    lie = settled.manifest.model_copy(update={"refusals": (*settled.manifest.refusals, refusal)})
+    found = settled.failures(lie)
+    assert f"{victim} is recorded with reason 0, recomputed is 11 (NOT_OPENED)" in found["own proofs"]
+
+
+def test_a_silent_auditor_refuses_nobody_and_is_told(settled: Settled) -> None:
+    lie = settled.manifest.model_copy(update={"verdicts": settled.manifest.verdicts[:1]})
+    chain = as_recorded(settled.chain, lie)
+    opened = {
+        settled.manifest.verdicts[0].node: settled.chain.retired_here[settled.manifest.verdicts[0].node]
+    }
+    checks = audit_checks(replace(chain, retired_here=opened), lie, settled.circuit)
+    assert failures(checks) == {}
+    (detail,) = (check.detail for check in checks if check.name == "shard audits")
+    assert "2 drawn and without a verdict" in detail
+
+
+def test_held_out_samples_stay_those_from_before_the_base(settled: Settled) -> None:
+    node = settled.parties[0].address
+    chain = replace(settled.chain, samples_before_base={node: b"\x01" * 32})
+    found = replace(settled, chain=chain).failures(settled.manifest)
+    assert f"{node} holds out other samples than before the base was made" in found["enrolments"]
+
+
+def test_what_the_contract_verified_must_follow(settled: Settled) -> None:
+    silent = settled.parties[2].address
+    chain = replace(settled.chain, proven_on_chain=frozenset({silent}))
+    found = replace(settled, chain=chain).failures(settled.manifest)
+    assert f"the contract verified a proof of {silent}" in found["proven on chain"]
+
+
+def test_the_verifier_on_the_chain_has_to_be_the_circuits(settled: Settled) -> None:
+    chain = replace(settled.chain, verifier_code=b"returns true")
+    found = replace(settled, chain=chain).failures(settled.manifest)
+    assert "code of the verifier on the chain" in found["circuit"]
+
+
 def test_a_campaign_ends_when_its_average_stays_under_the_floor(settled: Settled) -> None:
-    lie = settled.manifest.model_copy(update={"average_proofs": (), "improvement": 0, "averaged": False})
+    lie = settled.manifest.model_copy(update={"average_answers": (), "improvement": 0, "averaged": False})
     base = CommittedWeights(values=lie.base_weights, commitment=lie.base_commitment)
     after = model_digest(lie.base_digest, lie.basis_digest, base.digest)
     stayed = lie.model_copy(update={"v_digest": base.digest, "model_digest": after})
@@ -272,8 +386,9 @@ def test_a_campaign_ends_when_its_average_stays_under_the_floor(settled: Settled
 
 def test_what_the_audit_cannot_see_it_says(settled: Settled) -> None:
     """A proof of the average that is held back leaves the round consistent, but not silently so."""
-    kept = max(settled.manifest.average_proofs, key=lambda proof: proof.instances[1])
-    lie = settled.manifest.model_copy(update={"average_proofs": (kept,), "improvement": kept.instances[1]})
+    kept = max(settled.manifest.average_answers, key=lambda answer: answer.proofs[0].instances[1])
+    gain = kept.proofs[0].instances[1]
+    lie = settled.manifest.model_copy(update={"average_answers": (kept,), "improvement": gain})
     checks = audit_checks(as_recorded(settled.chain, lie), lie, settled.circuit)
     assert failures(checks) == {}
     (progress,) = (check.detail for check in checks if check.name == "progress")

@@ -20,8 +20,8 @@ from zk0_ledger.audit_report import (
     require_none,
     run_check,
 )
-from zk0_ledger.entries import Round
 from zk0_ledger.index import RoundEntry
+from zk0_ledger.manifests import ManifestFolder
 from zk0_ledger.views_audit import audit_document, audit_tables
 from zk0_proofs.digest import keccak
 from zk0_proofs.errors import AuditFailed, ProofRejected
@@ -67,7 +67,7 @@ def _paper_chain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def audited(folder: Path) -> AuditReport:
-    sources = audit.Sources(manifests=folder)
+    sources = audit.Sources(manifests=ManifestFolder(folder))
     return audit.audit_rounds(None, None, [ENTRY], sources, lambda: SETTLED.circuit)  # type: ignore[arg-type]
 
 
@@ -115,8 +115,8 @@ def test_a_missing_manifest_says_where_it_was_looked_for(tmp_path: Path) -> None
 def test_only_the_canonical_form_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key given twice is read by some programs as the first value, by others as the last."""
     twice = b'{"round":7,' + CONTENT[1:]
-    recorded: Round = replace(SETTLED.chain.round, manifest_digest=keccak(twice))
-    monkeypatch.setattr(PaperReader, "chain", replace(SETTLED.chain, round=recorded))
+    recorded = replace(SETTLED.chain.result, manifest_digest=keccak(twice))
+    monkeypatch.setattr(PaperReader, "chain", replace(SETTLED.chain, result=recorded))
     (tmp_path / "twice.json").write_bytes(twice)
     (failed,) = (check for check in audited(tmp_path).rounds[0].checks if not check.held)
     assert "not canonical JSON" in failed.detail

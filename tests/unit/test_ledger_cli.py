@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from zk0_ledger import cli
 
-COMMANDS = ["list", "show", "campaigns", "nodes", "export", "deploy", "chain"]
+COMMANDS = ["list", "show", "campaigns", "nodes", "export", "prove", "seal", "deploy", "chain"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -12,19 +12,22 @@ from zk0_proofs.errors import IdentityError, ProofRejected
 from zk0_proofs.signatures import (
     Message,
     ProofSet,
+    Receipt,
     Registration,
+    Verdict,
     encode_type,
+    proof_set_hash,
     recover,
     sign,
     signing_hash,
     update_hash,
     verify,
 )
-from zk0_proofs.types import Address, Digest, Enrolment, LedgerDomain, Update
+from zk0_proofs.types import Address, Digest, Enrolment, Finding, LedgerDomain, Step, Update
 
 NODE = Account.from_key(keccak(b"node"))
 OTHER = Account.from_key(keccak(b"other node"))
-ADDRESS = Address(NODE.address)
+ADDRESS, OTHER_ADDRESS = Address(NODE.address), Address(OTHER.address)
 DOMAIN = LedgerDomain(chain_id=31337, ledger=Address("0x" + "11" * 20))
 CAMPAIGN, MODEL, V = (Digest(bytes([value]) * 32) for value in (1, 2, 3))
 UPDATE = Update(campaign=CAMPAIGN, round=2, node=ADDRESS, base_model_digest=MODEL, v_digest=V)
@@ -35,6 +38,23 @@ MESSAGES: list[Message] = [
     UPDATE,
     ProofSet(update=UPDATE, proof_digests=(CAMPAIGN, MODEL)),
     ProofSet(update=UPDATE, proof_digests=()),
+    Receipt(
+        aggregator=ADDRESS,
+        campaign=CAMPAIGN,
+        round=2,
+        node=OTHER_ADDRESS,
+        step=Step.PROOFS,
+        digest=V,
+        position=7,
+    ),
+    Verdict(
+        auditor=ADDRESS,
+        campaign=CAMPAIGN,
+        round=2,
+        node=OTHER_ADDRESS,
+        shard_leaf=V,
+        finding=Finding.OTHER_ROWS,
+    ),
 ]
 HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 ORDER = 2 * HALF_ORDER + 1
@@ -65,7 +85,7 @@ def test_types_are_the_protocols() -> None:
         "Enrol(bytes32 campaign,address node,bytes32 dataRoot,bytes32 sampleRoot,uint64 numExamples)"
     )
     assert encode_type("Update") == (
-        "Update(bytes32 campaign,uint64 round,bytes32 baseModelDigest,bytes32 vDigest)"
+        "Update(bytes32 campaign,uint64 round,bytes32 baseModelDigest,bytes32 vDigest,bytes32 nonceDigest)"
     )
     assert encode_type("ProofSet") == "ProofSet(bytes32 updateHash,bytes32[] proofDigests)"
 
@@ -82,6 +102,17 @@ def test_hashes_equal_those_written_out_by_hand() -> None:
         [keccak(encode_type("ProofSet").encode()), update_hash(UPDATE), keccak(CAMPAIGN + MODEL)],
     )
     assert signing_hash(DOMAIN, MESSAGES[3]) == by_hand(proofs)
+    assert signing_hash(DOMAIN, MESSAGES[3]) == by_hand(proof_set_hash(MESSAGES[3]))
+    receipt = keccak_abi(
+        ["bytes32", "address", "bytes32", "uint64", "address", "uint8", "bytes32", "uint64"],
+        [keccak(encode_type("Receipt").encode()), ADDRESS, CAMPAIGN, 2, OTHER_ADDRESS, 3, V, 7],
+    )
+    assert signing_hash(DOMAIN, MESSAGES[5]) == by_hand(receipt)
+    verdict = keccak_abi(
+        ["bytes32", "address", "bytes32", "uint64", "address", "bytes32", "uint8"],
+        [keccak(encode_type("Verdict").encode()), ADDRESS, CAMPAIGN, 2, OTHER_ADDRESS, V, 3],
+    )
+    assert signing_hash(DOMAIN, MESSAGES[6]) == by_hand(verdict)
 
 
 @pytest.mark.parametrize(
@@ -93,10 +124,11 @@ def test_hashes_equal_those_written_out_by_hand() -> None:
         (DOMAIN, replace(UPDATE, campaign=V)),
         (DOMAIN, replace(UPDATE, base_model_digest=V)),
         (DOMAIN, replace(UPDATE, v_digest=MODEL)),
+        (DOMAIN, replace(UPDATE, nonce_digest=MODEL)),
         (DOMAIN, replace(UPDATE, node=Address(OTHER.address))),
         (DOMAIN, ProofSet(update=UPDATE, proof_digests=())),
     ],
-    ids=["chain", "ledger", "round", "campaign", "base_model", "v", "signer", "message_type"],
+    ids=["chain", "ledger", "round", "campaign", "base_model", "v", "nonce", "signer", "message_type"],
 )
 def test_signature_counts_for_its_own_message_only(domain: LedgerDomain, message: Message) -> None:
     with pytest.raises(ProofRejected, match="is signed by") as rejected:

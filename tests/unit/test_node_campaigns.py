@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from zk0_node.campaigns import require_campaign, require_included, require_model
-from zk0_proofs.digest import keccak, merkle_path, merkle_root, update_leaf
+from zk0_node.campaigns import require_campaign, require_model
+from zk0_proofs.digest import keccak
 from zk0_proofs.errors import LedgerError
 from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.types import Address, Update
 
 from ..simulators import BASE, BASIS, MemoryLedger
 
@@ -19,16 +20,6 @@ CIRCUIT = keccak(b"circuit")
 @pytest.fixture
 def ledger() -> MemoryLedger:
     return MemoryLedger(CIRCUIT, TERMS)
-
-
-def _update(ledger: MemoryLedger, node: int = 1) -> Update:
-    return Update(
-        campaign=ledger.campaign,
-        round=1,
-        node=Address(f"0x{node:040x}"),
-        base_model_digest=ledger.model_in_force(ledger.campaign),
-        v_digest=keccak(bytes([node])),
-    )
 
 
 def test_the_campaign_on_the_ledger_is_accepted(ledger: MemoryLedger) -> None:
@@ -50,31 +41,16 @@ def test_another_campaign_is_refused(
         require_campaign(ledger, ledger.campaign, base, basis, terms)  # type: ignore[arg-type]
 
 
+def test_a_threshold_that_is_not_the_margins_is_refused(
+    ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = replace(ledger.campaign_of(ledger.campaign), threshold=1)
+    monkeypatch.setattr(ledger, "campaign_of", lambda _campaign: found)
+    with pytest.raises(LedgerError, match="the ledger has threshold 1 "):
+        require_campaign(ledger, ledger.campaign, BASE, BASIS, TERMS)  # type: ignore[arg-type]
+
+
 def test_another_model_is_refused(ledger: MemoryLedger) -> None:
     require_model(ledger, ledger.campaign, ledger.model_in_force(ledger.campaign))  # type: ignore[arg-type]
     with pytest.raises(LedgerError, match="in force"):
         require_model(ledger, ledger.campaign, keccak(b"another"))  # type: ignore[arg-type]
-
-
-def test_an_update_under_the_root_gets_the_seed(ledger: MemoryLedger) -> None:
-    updates = [_update(ledger, node) for node in (1, 2, 3)]
-    leaves = [update_leaf(update) for update in updates]
-    ledger.open_round(ledger.campaign, 1, merkle_root(leaves))
-    seed = ledger.seal_seed(ledger.campaign, 1)
-    for position, update in enumerate(updates):
-        assert require_included(ledger, update, merkle_path(leaves, position)) == seed  # type: ignore[arg-type]
-
-
-def test_an_update_that_was_left_out_is_not_proven(ledger: MemoryLedger) -> None:
-    leaves = [update_leaf(_update(ledger, node)) for node in (2, 3)]
-    ledger.open_round(ledger.campaign, 1, merkle_root(leaves))
-    ledger.seal_seed(ledger.campaign, 1)
-    with pytest.raises(LedgerError, match="not under the root"):
-        require_included(ledger, _update(ledger, 1), merkle_path(leaves, 0))  # type: ignore[arg-type]
-
-
-def test_nothing_is_proven_before_the_seed_is_sealed(ledger: MemoryLedger) -> None:
-    update = _update(ledger)
-    ledger.open_round(ledger.campaign, 1, merkle_root([update_leaf(update)]))
-    with pytest.raises(LedgerError, match="no seed yet"):
-        require_included(ledger, update, ())  # type: ignore[arg-type]

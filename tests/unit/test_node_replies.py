@@ -8,10 +8,9 @@ import pytest
 
 from zk0_node.config import load_settings
 from zk0_node.holdout import sample_salts
-from zk0_node.identity import create_keystore, open_keystore
 from zk0_node.replies import Reply, answer_once
 from zk0_proofs.commitments import insecure_salt_source
-from zk0_proofs.errors import ConfigError, IdentityError, StateError
+from zk0_proofs.errors import ConfigError, StateError
 
 
 def test_the_same_request_gets_the_same_bytes(tmp_path: Path) -> None:
@@ -40,34 +39,6 @@ def test_a_step_that_fails_is_tried_again(tmp_path: Path) -> None:
     with pytest.raises(StateError):
         answer_once(tmp_path, "train.update", b"request", fail)
     assert answer_once(tmp_path, "train.update", b"request", lambda: Reply(b"now")).document == b"now"
-
-
-def test_a_keystore_opens_with_its_password_only(tmp_path: Path) -> None:
-    path = tmp_path / "key.json"
-    account = create_keystore(path, "secret", iterations=2)
-    assert open_keystore(path, "secret").address == account.address
-    assert account.key.hex() not in path.read_text()
-    with pytest.raises(IdentityError, match="wrong password"):
-        open_keystore(path, "other")
-
-
-def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
-    create_keystore(tmp_path / "key.json", "secret", iterations=2)
-    with pytest.raises(IdentityError, match="never overwritten"):
-        create_keystore(tmp_path / "key.json", "secret", iterations=2)
-
-
-def test_a_keystore_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "key.json"
-    create_keystore(path, "secret", iterations=2)
-    path.chmod(0o644)
-    with pytest.raises(IdentityError, match="chmod 600"):
-        open_keystore(path, "secret")
-
-
-def test_a_missing_keystore_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(IdentityError, match="zk0-node key create"):
-        open_keystore(tmp_path / "none.json", "secret")
 
 
 @pytest.mark.parametrize(

@@ -44,19 +44,26 @@ def counter(tmp_path: Path) -> Path:
 
 
 def test_a_shard_is_retired_after_its_last_proof(counter: Path) -> None:
-    left = [ShardUse(counter).spend() for _ in range(PROOFS_PER_SHARD)]
+    left = [ShardUse(counter).spend(1) for _ in range(PROOFS_PER_SHARD)]
     assert left == list(range(PROOFS_PER_SHARD - 1, -1, -1))
     with pytest.raises(StateError, match="retired"):
-        ShardUse(counter).spend()
+        ShardUse(counter).spend(1)
     assert ShardUse(counter).used == PROOFS_PER_SHARD
 
 
-def test_an_audited_shard_is_retired_at_once(counter: Path) -> None:
-    ShardUse(counter).spend()
-    ShardUse(counter).retire("opened to an auditor")
+def test_an_audited_shard_is_retired_after_its_round(counter: Path) -> None:
+    ShardUse(counter).spend(1)
+    ShardUse(counter).retire(3, "opened to an auditor")
     with pytest.raises(StateError, match="opened to an auditor"):
-        ShardUse(counter).spend()
+        ShardUse(counter).spend(4)
     assert ShardUse(counter).used == 1
+
+
+def test_an_audited_shard_serves_to_the_end_of_its_round(counter: Path) -> None:
+    ShardUse(counter).retire(3, "opened to an auditor")
+    ShardUse(counter).retire(7, "opened again")
+    assert ShardUse(counter).spend(3) == PROOFS_PER_SHARD - 1
+    assert ShardUse(counter).retired == "opened to an auditor"
 
 
 def test_a_counter_cannot_be_reset(counter: Path) -> None:
@@ -64,20 +71,22 @@ def test_a_counter_cannot_be_reset(counter: Path) -> None:
         ShardUse.create(counter)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b'{"used": -1, "retired": ""}', b'{"used": 1}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'{"used": -1, "retired": ""}', b'{"used": 1, "retired": ""}', b"\xff"]
+)
 def test_a_damaged_counter_is_no_permission(counter: Path, content: bytes) -> None:
     counter.write_bytes(content)
     with pytest.raises(StateError, match="damaged"):
-        ShardUse(counter).spend()
+        ShardUse(counter).spend(1)
 
 
 def test_a_lost_counter_is_no_permission(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="cannot read"):
-        ShardUse(tmp_path / "use.json").spend()
+        ShardUse(tmp_path / "use.json").spend(1)
 
 
 def test_threads_do_not_lose_a_count(counter: Path) -> None:
-    threads = [threading.Thread(target=ShardUse(counter).spend) for _ in range(8)]
+    threads = [threading.Thread(target=ShardUse(counter).spend, args=(1,)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -14,7 +14,8 @@ from safetensors.numpy import save
 from zk0_proofs.errors import WireError
 from zk0_proofs.messages import (
     DOCUMENT_LIMIT_BYTES,
-    ProofReply,
+    AnswerReply,
+    ChallengeRequest,
     UpdateReply,
     pack_arrays,
     pack_document,
@@ -76,10 +77,50 @@ def test_a_malformed_message_is_refused(defect: str, content: object) -> None:
         unpack_document(UpdateReply, content)
 
 
+def _answer(**changes: Any) -> dict[str, Any]:
+    digest = "0x" + "00" * 32
+    proof = {
+        "candidate": _NODE,
+        "shard_index": 0,
+        "shard_commitment": "0x" + "00" * 64,
+        "shard_path": [digest] * 3,
+        "proof": "0x00",
+        "instances": [0, 1, 2],
+    }
+    words = {"loss_before": "1", "loss_after": "1", "prove_seconds": "1"}
+    return {"node": _NODE, "proofs": [proof | changes], "signature": "0x" + "00" * 65} | words
+
+
+@pytest.mark.parametrize(
+    ("defect", "content"),
+    [
+        ("two_proofs_about_one_candidate", _answer() | {"proofs": _answer()["proofs"] * 2}),
+        ("more_proofs_than_a_node_can_owe", _answer() | {"proofs": [{}] * 65}),
+        ("shard_of_choice", _answer(shard_index=8)),
+        ("short_path", _answer(shard_path=["0x" + "00" * 32] * 2)),
+        ("oversized_proof", _answer(proof="0x" + "00" * 16_385)),
+        ("extra_instance", _answer(instances=[0, 1, 2, 3])),
+        ("aliased_instance", _answer(instances=[0, 1, str(2**254)])),
+        ("negative_instance", _answer(instances=[0, -1, 2])),
+    ],
+)
+def test_a_malformed_answer_is_refused(defect: str, content: dict[str, Any]) -> None:
+    assert unpack_document(AnswerReply, json.dumps(_answer()).encode()).about(_NODE) is not None
+    with pytest.raises(WireError, match="AnswerReply"):
+        unpack_document(AnswerReply, json.dumps(content).encode())
+
+
+def test_a_roster_beyond_the_limit_is_refused() -> None:
+    entry = {"node": _NODE, "v_digest": "0x" + "00" * 32}
+    roster = {"campaign": "0x" + "00" * 32, "round": 1, "entries": [entry] * 2001}
+    with pytest.raises(WireError, match="ChallengeRequest"):
+        unpack_document(ChallengeRequest, json.dumps({"roster": roster}).encode())
+
+
 @given(st.binary(max_size=400) | st.text(max_size=200).map(str.encode))
 def test_no_bytes_crash_the_parser(content: bytes) -> None:
     with pytest.raises(WireError):
-        unpack_document(ProofReply, content)
+        unpack_document(AnswerReply, content)
 
 
 @pytest.mark.parametrize(
