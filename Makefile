@@ -34,7 +34,7 @@ endef
 NODES ?= 3
 ROUNDS ?= 2
 
-.PHONY: help setup run test unit contract integration e2e forge check format bench bench-soundness bench-reviews vectors circuit abi lock clean
+.PHONY: help setup run test unit contract integration attacks e2e forge check format bench bench-soundness bench-reviews vectors circuit abi lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,7 +65,7 @@ run: setup ## Run the whole loop on this machine: simulated nodes, proofs, local
 
 test: setup ## Run every test: contracts, then Python from unit to end to end
 	cd contracts && $(FORGE) test
-	$(PYTEST) tests/unit tests/contract tests/integration tests/e2e
+	$(PYTEST) tests/unit tests/contract tests/integration tests/attacks tests/e2e
 
 unit: setup ## Run the unit tests
 	$(PYTEST) tests/unit
@@ -75,6 +75,9 @@ contract: setup ## Run the suites that every implementation of an interface must
 
 integration: setup ## Run the tests with a real prover and a local chain
 	$(PYTEST) tests/integration
+
+attacks: setup ## Play every attack of the threat model and print who refuses it
+	$(PYTEST) tests/attacks
 
 e2e: setup ## Run the whole loop as a test
 	$(PYTEST) tests/e2e

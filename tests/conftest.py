@@ -5,12 +5,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+if TYPE_CHECKING:
+    from zk0_proofs.artifacts import CircuitArtifacts
+
 TESTS = Path(__file__).parent
-TIMEOUT_S = {"unit": 60, "contract": 300, "integration": 600, "e2e": 1200}
+TIMEOUT_S = {"unit": 60, "contract": 300, "integration": 600, "attacks": 600, "e2e": 1200}
 """The longest that one test of a kind may take; whole kinds take far less on an idle machine."""
 
 
@@ -61,3 +64,22 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         ):
             patch.setenv(name, str(home / name.lower()))
         yield
+
+
+# Circuits that several kinds of tests share: building one takes seconds.
+
+
+@pytest.fixture(scope="session")
+def small_circuit(tmp_path_factory: pytest.TempPathFactory) -> CircuitArtifacts:
+    """Return a 4 x 5 x 2 circuit on an SRS of its own."""
+    from tests.circuits import build_small
+
+    return build_small(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def circuit(tmp_path_factory: pytest.TempPathFactory) -> CircuitArtifacts:
+    """Return `readout-256x32x6` on the DEV SRS, built from what the package carries."""
+    from zk0_proofs.artifacts import load_artifacts
+
+    return load_artifacts(tmp_path_factory.mktemp("cache"))

@@ -6,6 +6,9 @@ import logging
 import time
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from zk0_node.basis import Basis, build_basis, require_proposal
 from zk0_node.features import FeatureStatistics
 from zk0_proofs.digest import canonical_json
@@ -225,18 +228,21 @@ def _collect_proposals(network: Network, base: Base, drawn: set[str]) -> FloatAr
         answers = network.exchange.ask("train.propose", asked, ProposeReply, bar.tick)
     proposals: FloatArrays = {}
     for node, answer in answers.received.items():
-        member, proposal = network.members[node], (answer.arrays or {}).get("proposal")
+        member = network.members[node]
         if member not in drawn:
             continue
         try:
-            if proposal is None:
-                raise WireError("the reply holds no array named proposal")
-            require_proposal(proposal, base.statistics.mean.size)
+            proposals[member] = _proposal(answer.arrays or {}, base.statistics.mean.size)
         except WireError as error:
             logger.warning("proposal of %s left out: %s", member, error)
-        else:
-            proposals[member] = proposal
     return proposals
+
+
+def _proposal(arrays: FloatArrays, features: int) -> npt.NDArray[np.float32]:
+    if arrays.keys() != {"proposal"}:
+        raise WireError(f"the reply holds arrays {sorted(arrays)[:5]}, expected one named proposal")
+    require_proposal(arrays["proposal"], features)
+    return arrays["proposal"]
 
 
 def _enrol(network: Network, campaign: Digest, request: Request) -> list[EnrolmentRecord]:

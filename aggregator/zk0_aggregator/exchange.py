@@ -27,7 +27,8 @@ from zk0_proofs.types import Reason
 logger = logging.getLogger(__name__)
 
 RECORD = "zk0"
-"""Name of the one ConfigRecord in every message: `document` and, where floats travel, `arrays`."""
+"""Name of the one ConfigRecord in every message."""
+FIELDS = {"document", "arrays", "sealed"}
 POLL_S = 0.1
 
 _Reply = TypeVar("_Reply", bound=Document)
@@ -150,15 +151,23 @@ def _sort_in(answers: Answers[_Reply], reply: Message, kind: type[_Reply]) -> in
         answers.failures[node] = Failure(Reason.NO_PROOF, f"the node failed: {reply.error.reason}"[:500])
         return node
     try:
-        record = reply.content.config_records.get(RECORD)
-        if record is None:
-            raise WireError(f"the reply has no record {RECORD!r}")
+        record = _only_record(reply.content)
         arrays = unpack_arrays(record["arrays"]) if "arrays" in record else None
         document = unpack_document(kind, record.get("document"))
         answers.received[node] = Answer(document, arrays, _sealed(record.get("sealed")))
     except WireError as error:
         answers.failures[node] = Failure(Reason.MALFORMED, str(error)[:500])
     return node
+
+
+def _only_record(content: RecordDict) -> ConfigRecord:
+    """Return the one record of a reply; whoever sends more hopes that somebody reads it."""
+    if set(content) != {RECORD} or RECORD not in content.config_records:
+        raise WireError(f"the reply has records {sorted(content)[:5]}, expected one named {RECORD!r}")
+    record = content.config_records[RECORD]
+    if not record.keys() <= FIELDS:
+        raise WireError(f"the reply has fields {sorted(record)[:5]}, expected some of {sorted(FIELDS)}")
+    return record
 
 
 def _sealed(content: object) -> bytes | None:

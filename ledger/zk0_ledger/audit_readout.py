@@ -14,7 +14,7 @@ from zk0_proofs.errors import ProofRejected
 from zk0_proofs.fixedpoint import improvement_to_float
 from zk0_proofs.rules import admission
 from zk0_proofs.rules.admission import Judgement, Progress
-from zk0_proofs.rules.claims import RoundFacts, Submissions, key_of, round_claims
+from zk0_proofs.rules.claims import ClaimKey, RoundFacts, Submissions, key_of, round_claims
 from zk0_proofs.rules.manifest import AnswerRecord, ContributionRecord, ReadoutManifest
 from zk0_proofs.slice import slice_digest
 from zk0_proofs.statement import Claim, CommittedWeights
@@ -122,7 +122,7 @@ class ReadoutAudit:
         return outcome
 
     @cached_property
-    def _by_claim(self) -> dict[tuple[bytes, bytes], Outcome]:
+    def _by_claim(self) -> dict[ClaimKey, Outcome]:
         return {key_of(claim): outcome for claim, outcome in zip(self.claims, self._outcomes, strict=True)}
 
     @cached_property

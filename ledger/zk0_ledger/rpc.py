@@ -23,6 +23,7 @@ from zk0_proofs.errors import ChainUnreachable, LedgerError, WrongChain
 from .reverts import RevertDecoder
 
 TIMEOUT_S = 20.0
+ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
 # Waits 0.25, 0.5, 1 and 2 s between tries; web3 repeats reads only, never a send.
 _TRIES = 5
 _FIRST_WAIT_S = 0.25
@@ -40,7 +41,12 @@ def connect(url: str, chain_id: int | None = None) -> Web3:
         retries=_TRIES,
         backoff_factor=_FIRST_WAIT_S,
     )
-    provider = HTTPProvider(url, request_kwargs={"timeout": TIMEOUT_S}, exception_retry_configuration=retries)
+    provider = HTTPProvider(
+        url,
+        request_kwargs={"timeout": TIMEOUT_S},
+        exception_retry_configuration=retries,
+        session=_sized_session(),
+    )
     web3 = Web3(provider)
     with chain_errors("connect", url):
         found = web3.eth.chain_id
@@ -50,6 +56,24 @@ def connect(url: str, chain_id: int | None = None) -> Web3:
             "ZK0_LEDGER_CHAIN_ID so that they agree"
         )
     return web3
+
+
+def _sized_session() -> requests.Session:
+    """Return a session that reads no more of an answer than any that a ledger has use for."""
+    session = requests.Session()
+    session.hooks["response"].append(_read_sized)
+    return session
+
+
+def _read_sized(response: requests.Response, **_options: object) -> None:
+    content = response.raw.read(ANSWER_LIMIT_BYTES + 1, decode_content=True)
+    if len(content) > ANSWER_LIMIT_BYTES:
+        response.close()
+        raise LedgerError(
+            f"{without_secrets(response.url)} answers with more than {ANSWER_LIMIT_BYTES} bytes; use another "
+            "endpoint"
+        )
+    response._content = content  # as `Response.content` keeps it, which knows no limit
 
 
 @contextmanager
@@ -78,7 +102,7 @@ def chain_errors(action: str, url: str, decoder: RevertDecoder | None = None) ->
         ) from error
     except TransactionNotFound:
         raise
-    except (Web3RPCError, Web3Exception, ValueError) as error:
+    except (Web3RPCError, Web3Exception, ValueError, RecursionError) as error:
         raise LedgerError(f"{action}: {without_secrets(url)} answered with an error: {error}") from error
 
 

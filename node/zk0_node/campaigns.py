@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from zk0_ledger.client import LedgerClient
@@ -18,7 +19,7 @@ from zk0_proofs.readout import READOUT_SHAPE
 from zk0_proofs.rules.averaging import weight_of
 from zk0_proofs.rules.manifest import parse_manifest
 from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.types import ZERO_DIGEST, Address, Digest
+from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Integers
 
 from .holdout import Shards
 
@@ -77,9 +78,32 @@ class CampaignFolder:
         except ValidationError as error:
             raise StateError(f"{self.folder}/round-{round_number}.json is damaged: {error}") from error
 
+    def signed_step(self, round_number: int, base_model_digest: Digest) -> SignedStep | None:
+        """Return what the node signed in a round from that model, if it did."""
+        if not (self.folder / f"round-{round_number}.json").exists():
+            return None
+        step = self.step(round_number)
+        return step if step.base_model_digest == base_model_digest else None
+
     def save_step(self, step: SignedStep) -> None:
         """Keep what the node signs, before it is sent."""
         write_atomic(self.folder / f"round-{step.round}.json", canonical_json(step.model_dump()))
+
+    def fix_average(self, round_number: int, weights: Integers) -> None:
+        """Note the average that this node proves something about in a round; there is one a round.
+
+        Raises:
+            StateError: it has proven something about another one: whoever asks fishes for its rows.
+        """
+        path = self.folder / f"average-{round_number}.json"
+        content = canonical_json(keccak(np.ascontiguousarray(weights).tobytes()).hex())
+        if not path.exists():
+            write_atomic(path, content)
+        if read_limited(path, _LIMIT_BYTES) != content:
+            raise StateError(
+                f"this node has proven something about another average of round {round_number}; there is "
+                "one a round, so nothing is proven"
+            )
 
     def keep_manifest(self, round_number: int, content: bytes) -> None:
         """Keep a copy of a round's published record: what others publish can be held against it."""

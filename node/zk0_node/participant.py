@@ -60,6 +60,7 @@ from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Enrolment, Integers, 
 from .basis import Basis, Gram, solve_readout
 from .behaviour import Behaviour
 from .campaigns import (
+    CampaignFolder,
     CampaignRecord,
     SignedStep,
     require_campaign,
@@ -71,7 +72,7 @@ from .learning import Learner
 from .openings import seal_opening
 from .party import Party
 from .receipts import keep_receipt
-from .rosters import SealedRound, require_fixed, require_sealed
+from .rosters import SealedRound, require_fixed, require_sealed, require_seed
 
 logger = logging.getLogger(__name__)
 
@@ -208,27 +209,34 @@ class Participant(Party):
         if request.round > 1:
             self._require_published(request)
 
-        terms = record.terms
+        # Asked again, it answers the same: one update a round is signed, whatever the aggregator asks.
+        step = folder.signed_step(request.round, request.base_model_digest)
+        if step is None:
+            step = self._solve(folder, request)
+            folder.save_step(step)
+        update = self._signed(request.campaign, step)
+        return UpdateReply(
+            node=self.address,
+            weights=step.new,
+            commitment=step.commitment,
+            nonce_digest=update.nonce_digest,
+            signature=sign(self.account, self.ledger.domain, update),
+        )
+
+    def _solve(self, folder: CampaignFolder, request: UpdateRequest) -> SignedStep:
+        """Return a step from the V in force, not signed yet."""
+        terms = folder.record.terms
         solved = solve_readout(
             Gram.load(folder.gram_file), request.weights, float(terms.proximal_mu), float(terms.norm_cap)
         )
         values = self.behaviour.choose_update(request.weights, solved, terms.used_columns)
-        step = SignedStep(
+        return SignedStep(
             round=request.round,
             base_model_digest=request.base_model_digest,
             old=request.weights,
             new=values,
             commitment=commit_weights(self.artifacts, values),
             nonce=Digest(secrets.token_bytes(32)) if terms.nonces else ZERO_DIGEST,
-        )
-        folder.save_step(step)
-        update = self._signed(request.campaign, step)
-        return UpdateReply(
-            node=self.address,
-            weights=values,
-            commitment=step.commitment,
-            nonce_digest=update.nonce_digest,
-            signature=sign(self.account, self.ledger.domain, update),
         )
 
     def _require_published(self, request: UpdateRequest) -> None:
@@ -311,14 +319,17 @@ class Participant(Party):
 
     def prove_average(self, request: AverageRequest) -> AnswerReply:
         """R7: prove what the average does on a freshly drawn shard."""
-        step = self.campaign(request.campaign).step(request.round)
+        folder = self.campaign(request.campaign)
+        step = folder.step(request.round)
+        nonces = folder.record.terms.nonces
         sealed = SealedRound(
             ledger=self.ledger,
             campaign=request.campaign,
             round=request.round,
-            seed=self.ledger.round_of(request.campaign, request.round).seed,
+            seed=require_seed(self.ledger, request.campaign, request.round, nonces).seed,
             roster={},
         )
+        folder.fix_average(request.round, request.weights)
         return self._answer(sealed, step, [(AVERAGE, request.weights)])
 
     # Any step

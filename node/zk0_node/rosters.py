@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zk0_ledger.client import LedgerClient
+from zk0_ledger.entries import Round
 from zk0_proofs.digest import merkle_root, nonce_leaf, update_leaf
 from zk0_proofs.errors import LedgerError
 from zk0_proofs.messages import Roster, RosterEntry
@@ -86,6 +87,25 @@ def require_fixed(ledger: LedgerClient, roster: Roster) -> dict[Address, RosterE
     return entries
 
 
+def require_seed(ledger: LedgerClient, campaign: Digest, round_number: int, nonces: bool) -> Round:
+    """Return the ledger's entry of a round whose seed is final (R3).
+
+    Raises:
+        LedgerError: no seed is sealed yet, or nonces are missing in it or not asked for by the terms.
+    """
+    found = ledger.round_of(campaign, round_number)
+    if not any(found.seed):
+        raise LedgerError(
+            f"round {round_number} has no seed yet (status {found.status.name}); nothing is proven"
+        )
+    if (found.nonces_root != ZERO_DIGEST) != nonces:
+        raise LedgerError(
+            f"the seed of round {round_number} is mixed with nonces of root 0x{found.nonces_root.hex()}, the "
+            f"terms ask for {'some' if nonces else 'none'}; nothing is proven"
+        )
+    return found
+
+
 def require_sealed(ledger: LedgerClient, roster: Roster, nonces: bool) -> SealedRound:
     """Return the round if its updates are fixed and its seed is final (R3, R4).
 
@@ -98,20 +118,15 @@ def require_sealed(ledger: LedgerClient, roster: Roster, nonces: bool) -> Sealed
         LedgerError: something differs from the ledger, or no seed is sealed yet.
     """
     entries = require_fixed(ledger, roster)
-    found = ledger.round_of(roster.campaign, roster.round)
-    if not any(found.seed):
-        raise LedgerError(
-            f"round {roster.round} has no seed yet (status {found.status.name}); nothing is proven"
-        )
+    found = require_seed(ledger, roster.campaign, roster.round, nonces)
     leaves = [
         nonce_leaf(roster.campaign, roster.round, Address(record.node), record.nonce)
         for record in sorted(roster.nonces, key=lambda record: record.node)
     ]
-    if merkle_root(leaves) != found.nonces_root or (found.nonces_root != ZERO_DIGEST) != nonces:
+    if merkle_root(leaves) != found.nonces_root:
         raise LedgerError(
             f"the seed of round {roster.round} is mixed with nonces of root 0x{found.nonces_root.hex()}, the "
-            f"sent ones have 0x{merkle_root(leaves).hex()} and the terms ask for "
-            f"{'some' if nonces else 'none'}; nothing is proven"
+            f"sent ones have 0x{merkle_root(leaves).hex()}; nothing is proven"
         )
     return SealedRound(
         ledger=ledger, campaign=roster.campaign, round=roster.round, seed=found.seed, roster=entries

@@ -132,9 +132,11 @@ class ShardUse:
         """
         with self._locked():
             use = self._read()
-            if use.retired and round_number > use.last_round:
+            # An audited shard may finish its round, but not beyond the proofs that any shard has.
+            if use.used >= PROOFS_PER_SHARD or (use.retired and round_number > use.last_round):
                 raise StateError(
-                    f"shard {self._path.parent.name} is retired ({use.retired}); enrol a new one"
+                    f"shard {self._path.parent.name} is retired ({use.retired}, {use.used} proofs made); "
+                    "enrol a new one"
                 )
             used = use.used + 1
             if used >= PROOFS_PER_SHARD and not use.retired:

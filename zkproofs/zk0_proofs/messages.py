@@ -273,16 +273,21 @@ def unpack_document(kind: type[_Document], content: object) -> _Document:
     """Return the message in `content`.
 
     Raises:
-        WireError: not bytes, too large, not JSON, or a field is missing, unknown or out of range.
+        WireError: not bytes, too large, not canonical JSON, or a field is missing, unknown or out of range.
     """
     if not isinstance(content, bytes):
         raise WireError(f"{kind.__name__} is a {type(content).__name__}, expected bytes")
     if len(content) > DOCUMENT_LIMIT_BYTES:
         raise WireError(f"{kind.__name__} has {len(content)} bytes, expected at most {DOCUMENT_LIMIT_BYTES}")
     try:
-        return kind.model_validate_json(content)
+        document = kind.model_validate_json(content)
+        canonical = pack_document(document)
     except (ValidationError, ValueError, RecursionError) as error:
         raise WireError(f"{kind.__name__} is malformed: {_first_line(error)}") from error
+    if canonical != content:
+        # Two readers could take other values from one message, for example from repeated keys.
+        raise WireError(f"{kind.__name__} is not canonical JSON (RFC 8785)")
+    return document
 
 
 def pack_arrays(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:

@@ -15,7 +15,17 @@ from ..readout import READOUT_SHAPE, Shape, require_norm, require_weights
 from ..signatures import ProofSet
 from ..signatures import verify as verify_signature
 from ..statement import AVERAGE, Claim, CommittedWeights, Statement
-from ..types import ZERO_DIGEST, Address, Digest, Enrolment, Integers, LedgerDomain, Point, Update
+from ..types import (
+    ZERO_DIGEST,
+    Address,
+    Digest,
+    Enrolment,
+    Integers,
+    LedgerDomain,
+    Point,
+    ShardOpening,
+    Update,
+)
 from .averaging import applied_step, weight_of
 from .challenge import draw_audited, draw_shard
 from .manifest import AnswerRecord, NonceRecord, ProofRecord, UpdateRecord, VerdictRecord
@@ -25,8 +35,8 @@ Commit = Callable[[Integers], Point]
 """Returns the KZG commitment of a V."""
 Check = Callable[[Claim], int]
 """Returns the proven improvement of a claim, or raises ProofRejected (checks 1 to 6)."""
-ClaimKey = tuple[Digest, Digest]
-"""Tag and proof digest: within a round they tell claims apart."""
+ClaimKey = tuple[Digest, Digest, Digest, ShardOpening]
+"""Tag, digests of proof and new V, and opening: all in which two claims of a round can differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +228,7 @@ def _claim(
 
 def key_of(claim: Claim) -> ClaimKey:
     """Return what tells `claim` from the others of its round."""
-    return claim.statement.tag, proof_digest(claim.proof)
+    return claim.statement.tag, proof_digest(claim.proof), claim.new_digest, claim.opening
 
 
 def remembered(check: Check) -> Check:
