@@ -113,9 +113,12 @@ bench-reviews: setup ## Compare gates on peer reviews (records data sets: about 
 
 vectors: setup ## Write the values that Python and the contract must agree on anew
 	$(BIN)/python -m tests.vectors.make_vectors
+	$(BIN)/python -m tests.vectors.make_proof
 
 circuit: setup ## Pin the read-out circuit anew, after a change of it
 	$(BIN)/python -m zk0_proofs.pin
+	$(BIN)/python -m zk0_proofs.solidity contracts/generated/ReadoutVerifier.sol
+	node contracts/script/build_artifacts.js
 
 abi: setup ## Compile the ledger anew into ledger/zk0_ledger/abi
 	node contracts/script/build_artifacts.js

@@ -15,6 +15,9 @@ from zk0_proofs.digest import (
     merkle_path,
     merkle_root,
     merkle_root_from_path,
+    sample_path,
+    sample_root,
+    sample_root_from_path,
 )
 from zk0_proofs.types import ZERO_DIGEST, Digest
 
@@ -71,6 +74,18 @@ def test_canonical_json_reads_back_and_is_stable(document: object) -> None:
 
 def test_large_integers_become_decimal_strings_and_bytes_hex() -> None:
     assert canonical_json({"b": 2**53, "a": b"\x01"}) == b'{"a":"0x01","b":"9007199254740992"}'
+
+
+@given(st.integers(1, 40), st.data())
+def test_a_sample_has_one_place_under_its_root(count: int, data: st.DataObject) -> None:
+    leaves = [keccak(bytes([index])) for index in range(count)]
+    root, index = sample_root(leaves), data.draw(st.integers(0, count - 1))
+    path = sample_path(leaves, index)
+    assert sample_root_from_path(leaves[index], index, count, path) == root
+    for other in {index ^ 1, index + 1, 0} - {index}:
+        assert sample_root_from_path(leaves[index], other, count, path) != root
+    assert sample_root_from_path(leaves[index], index, count + 1, path) != root
+    assert sample_root_from_path(leaves[index], index, count, path[1:]) != root or count == 1
 
 
 def test_floats_are_refused() -> None:

@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zk0_proofs.rules.averaging import average_arrays, average_weights, lower_median, weight_of
+from zk0_proofs.rules.averaging import (
+    applied_step,
+    average_arrays,
+    average_weights,
+    lower_median,
+    weight_of,
+)
 
 _entry = st.integers(-(2**20), 2**20)
 _weight = st.integers(1, 10**12)
@@ -30,6 +36,16 @@ def test_the_mean_stays_between_its_parts(entries: list[int], weight: int) -> No
     updates = [np.full((2, 3), entry, dtype=np.int64) for entry in entries]
     mean = average_weights(updates, [weight] * len(entries))
     assert min(entries) <= mean.min() <= mean.max() <= max(entries)
+
+
+@given(_entry, st.lists(st.tuples(_entry, _weight), min_size=1, max_size=6))
+def test_applied_steps_add_up_to_the_average(base: int, pairs: list[tuple[int, int]]) -> None:
+    old = np.full((2, 3), base, dtype=np.int64)
+    updates = [np.full((2, 3), entry, dtype=np.int64) for entry, _ in pairs]
+    weights = [weight for _, weight in pairs]
+    steps = [applied_step(old, u, w, sum(weights)) - old for u, w in zip(updates, weights, strict=True)]
+    difference = old + sum(steps) - average_weights(updates, weights)
+    assert abs(difference).max() <= (len(pairs) + 1) / 2  # each is rounded once
 
 
 def test_one_node_alone_gets_its_own_v_back() -> None:

@@ -24,7 +24,6 @@ from zk0_proofs.files import write_atomic
 from zk0_proofs.prover import EzklProver, ProofJob
 from zk0_proofs.readout import Rows, improvement, zero_weights
 from zk0_proofs.rules.challenge import draw_shard
-from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.statement import SHARDS, CommittedWeights, Statement
 from zk0_proofs.types import (
     Address,
@@ -44,7 +43,7 @@ DOMAIN = LedgerDomain(chain_id=31337, ledger=Address("0x5FbDB2315678afecb367f032
 ACCOUNT = Account.from_key(digest.keccak(b"node 0"))
 NODE = Address(ACCOUNT.address)
 BASE, BASIS = digest.keccak(b"base"), digest.keccak(b"basis")
-TERMS = CampaignTerms()
+CONFIG, THRESHOLD = digest.keccak(b"configuration"), 256 * 6 * 2**52 // 1000
 SEEDS = (digest.keccak(b"first block"), digest.keccak(b"second block"))
 
 
@@ -80,7 +79,7 @@ def make_world(artifacts: CircuitArtifacts) -> World:
     )
     return World(
         artifacts=artifacts,
-        campaign=digest.campaign_id(DOMAIN, 1, BASE, BASIS, artifacts.circuit_id, TERMS.digest),
+        campaign=digest.campaign_id(DOMAIN, 1, BASE, BASIS, artifacts.circuit_id, CONFIG),
         rows=Rows(z, y),
         salts=salts,
         shard=commit_shard(artifacts, Rows(z, y), salts),
@@ -102,8 +101,8 @@ def build(world: World, proofs: list[Proof]) -> dict[str, Any]:
     return {
         "base": BASE,
         "basis": BASIS,
-        "config": TERMS.digest,
-        "threshold": TERMS.threshold(256),
+        "config": CONFIG,
+        "threshold": THRESHOLD,
         "campaign": world.campaign,
         "zeroCommitment": digest.keccak(zero.to_bytes()),
         "node": NODE,
