@@ -21,7 +21,7 @@ from zk0_proofs.digest import (
     proof_digest,
     v_digest,
 )
-from zk0_proofs.errors import ConfigError, LedgerError, StateError, WireError
+from zk0_proofs.errors import ConfigError, LedgerError, WireError
 from zk0_proofs.messages import (
     AnswerReply,
     AverageRequest,
@@ -49,13 +49,12 @@ from zk0_proofs.messages import (
     UpdateReply,
     UpdateRequest,
 )
-from zk0_proofs.prover import EzklProver, ProofJob, Prover
+from zk0_proofs.prover import EzklProver, Prover
 from zk0_proofs.rules.averaging import applied_step
-from zk0_proofs.rules.manifest import ProofRecord
 from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.signatures import ProofSet, Registration, sign
-from zk0_proofs.statement import AVERAGE, CommittedWeights, Statement
-from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Enrolment, Integers, Update
+from zk0_proofs.statement import AVERAGE, CommittedWeights
+from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Enrolment, Update
 
 from .basis import Basis, Gram, solve_readout
 from .behaviour import Behaviour
@@ -73,11 +72,9 @@ from .openings import seal_opening
 from .party import Party
 from .receipts import keep_receipt
 from .rosters import SealedRound, require_fixed, require_sealed, require_seed
+from .step_proofs import Step, StepProver
 
 logger = logging.getLogger(__name__)
-
-Step = tuple[Address, Integers]
-"""Whose step, and V after it as the proof scores it."""
 
 
 class Participant(Party):
@@ -96,6 +93,16 @@ class Participant(Party):
     def prover(self) -> Prover:
         """Return the node's prover."""
         return EzklProver(self.artifacts, self.settings.prove_timeout_s)
+
+    @property
+    def _step_prover(self) -> StepProver:
+        return StepProver(
+            node=self.address,
+            domain=self.ledger.domain,
+            circuit=self.artifacts.circuit_id,
+            prover=self.prover,
+            behaviour=self.behaviour,
+        )
 
     # C0
 
@@ -357,35 +364,13 @@ class Participant(Party):
     def _answer(self, sealed: SealedRound, step: SignedStep, steps: Sequence[Step]) -> AnswerReply:
         """Return signed proofs of `steps` from the V in force, each on its drawn shard."""
         folder = self.campaign(sealed.campaign)
-        update = self._signed(sealed.campaign, step)
-        jobs, openings = [], []
-        for candidate, new in steps:
-            index = sealed.drawn_shard(self.address, candidate)
-            try:
-                rows, salts = folder.shards.use(index, sealed.round)
-            except StateError as error:
-                if candidate in (self.address, AVERAGE):
-                    raise
-                logger.warning("no review of %s in round %d: %s", candidate, sealed.round, error)
-                continue
-            statement = self._statement(sealed, candidate)
-            jobs.append(ProofJob(old=step.old, new=new, rows=rows, salts=salts, statement=statement))
-            openings.append(folder.shards.opening(sealed.campaign, self.address, index))
         begun = time.monotonic()
-        proofs = self.prover.prove_many(jobs)
+        records = self._step_prover.prove(folder.shards, sealed, step.old, steps)
         taken = time.monotonic() - begun
-        records = tuple(
-            ProofRecord(
-                candidate=job.statement.candidate,
-                shard_index=opening.index,
-                shard_commitment=opening.commitment,
-                shard_path=opening.path,
-                proof=proof.content,
-                instances=proof.instances,
-            )
-            for job, opening, proof in zip(jobs, openings, proofs, strict=True)
+        signed = ProofSet(
+            update=self._signed(sealed.campaign, step),
+            proof_digests=tuple(proof_digest(record.snark) for record in records),
         )
-        signed = ProofSet(update=update, proof_digests=tuple(proof_digest(proof) for proof in proofs))
         after = steps[0][1] if steps else step.old
         return AnswerReply(
             node=self.address,
@@ -395,17 +380,6 @@ class Participant(Party):
             loss_after=f"{folder.shards.loss(after):.6f}",
             prove_seconds=f"{taken:.2f}",
         )
-
-    def _statement(self, sealed: SealedRound, candidate: Address) -> Statement:
-        statement = Statement(
-            domain=self.ledger.domain,
-            circuit=self.artifacts.circuit_id,
-            campaign=sealed.campaign,
-            round=sealed.round,
-            prover=self.address,
-            candidate=candidate,
-        )
-        return self.behaviour.choose_statement(statement) if candidate == self.address else statement
 
     def _signed(self, campaign: Digest, step: SignedStep) -> Update:
         digest = CommittedWeights(values=step.new, commitment=step.commitment).digest

@@ -1,4 +1,4 @@
-"""One simulated network for all end-to-end tests: three nodes, two proven rounds, the last node cheats."""
+"""One simulated network for all end-to-end tests: three nodes, one of which cheats, and an auditor."""
 
 from __future__ import annotations
 
@@ -68,4 +68,5 @@ def simulate(folder: Path, *arguments: str) -> Simulated:
 def network(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     """Return a finished run in which node 3 submitted random steps."""
     folder = tmp_path_factory.mktemp("network")
-    return simulate(folder, "--nodes", "3", "--rounds", "2", "--cheat", "random")
+    rounds = ("--nodes", "3", "--rounds", "2", "--cheat", "random")
+    return simulate(folder, *rounds, "--audits", "1", "--nonces")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from zk0_proofs.rules.manifest import ReadoutManifest, manifest_bytes, manifest_digest, parse_manifest
-from zk0_proofs.types import Reason
+from zk0_proofs.types import ZERO_DIGEST, Finding, Reason
 
 from .conftest import Simulated, command
 
@@ -36,8 +36,45 @@ def test_admitted_contributions_are_above_the_margin(network: Simulated) -> None
 def test_the_average_is_proven_to_help_every_admitted_node(network: Simulated) -> None:
     first = _manifests(network)[0]
     assert first.averaged
-    assert len(first.average_proofs) == 2
+    assert len(first.average_answers) == 2
     assert first.improvement > first.terms.average_threshold(256)
+
+
+def test_every_candidate_is_reviewed_by_both_peers(network: Simulated) -> None:
+    for manifest in _manifests(network):
+        reviews = [proof for answer in manifest.answers for proof in answer.proofs[1:]]
+        assert len(reviews) == 6
+        assert all(contribution.reviews_digest != ZERO_DIGEST for contribution in manifest.contributions)
+
+
+def test_a_drawn_node_opens_its_shard_and_the_auditor_finds_that_it_holds(network: Simulated) -> None:
+    for manifest in _manifests(network):
+        (verdict,) = manifest.verdicts
+        assert verdict.finding == Finding.HOLDS
+
+
+def test_every_nodes_nonce_is_in_the_seed(network: Simulated) -> None:
+    for manifest in _manifests(network):
+        assert len(manifest.nonces) == 3
+
+
+def test_the_aggregator_keeps_what_its_receipts_promise(network: Simulated) -> None:
+    receipts = network.run / "nodes" / "node-1" / "receipts"
+    done = network.ledger("verify", "--all", "--receipts", str(receipts))
+    assert done.returncode == 0, done.stdout + done.stderr
+    count = len(list(receipts.iterdir()))
+    assert count >= 8  # update, nonce, proofs and average, twice
+    assert f"{count} of {count} honoured" in " ".join(done.stdout.split())
+
+
+def test_the_chain_checks_a_contribution(network: Simulated) -> None:
+    admitted = next(c for c in _manifests(network)[1].contributions if c.reason == Reason.ADMITTED)
+    done = network.ledger("prove", "2", admitted.node, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["gas"] <= 650_000
+    entries = json.loads(network.ledger("list", "--json").stdout)
+    marked = [entry for entry in entries if entry["proven_on_chain"]]
+    assert [(entry["node"], entry["round"]) for entry in marked] == [(admitted.node, 2)]
 
 
 def test_the_whole_expert_round_is_recorded_as_unproven(network: Simulated) -> None:

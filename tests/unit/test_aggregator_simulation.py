@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from zk0_aggregator.cheats import CHEATS, behaviour_named
-from zk0_aggregator.simulation import Options, data_source, open_run
+from zk0_aggregator.simulated_parties import data_source
+from zk0_aggregator.simulation import Options, open_run
 from zk0_proofs.errors import ConfigError
 
 OPTIONS = Options(
