@@ -1,8 +1,14 @@
-"""Stands in for the ledger where a unit test asks what a party makes of its answers."""
+"""Stand in for the ledger and for Flower's grid where a test asks what a party makes of their answers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+import pytest
+from flwr.app import Message
+from flwr.supercore.task_identity import TaskIdentity
 
 from zk0_ledger.entries import Campaign as CampaignEntry
 from zk0_ledger.entries import CampaignStatus, Round, RoundStatus
@@ -83,3 +89,37 @@ def round_entry(
         record_digest=record_digest,
         improvement=0,
     )
+
+
+class FakeGrid:
+    """Flower's grid where each node is a function from a message to its reply; None stays silent."""
+
+    def __init__(self, nodes: Mapping[int, Callable[[Message], Message | None]]) -> None:
+        self._nodes = nodes
+        self._replies: list[Message] = []
+
+    def get_node_ids(self) -> list[int]:
+        return list(self._nodes)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        sent = []
+        for number, message in enumerate(messages):
+            message.metadata.__dict__["_message_id"] = f"message-{number}"
+            sent.append(f"message-{number}")
+            reply = self._nodes[message.metadata.dst_node_id](message)
+            if reply is not None:
+                self._replies.append(reply)
+        return sent
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        replies, self._replies = self._replies, []
+        return replies
+
+
+@contextmanager
+def flower_task() -> Iterator[None]:
+    """Be the task of a run, as Flower's engine makes the process of a ServerApp."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_task_id", "_run_id", "_node_id"):
+            patch.setattr(TaskIdentity, name, 1)
+        yield

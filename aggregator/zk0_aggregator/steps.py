@@ -42,7 +42,8 @@ from zk0_proofs.rules.claims import (
 )
 from zk0_proofs.rules.manifest import AnswerRecord, NonceRecord, Refusal, UpdateRecord, VerdictRecord
 from zk0_proofs.rules.reviews import Assignments, Reviews, first_assignments
-from zk0_proofs.signatures import proof_set_hash, update_hash
+from zk0_proofs.signatures import SealedOpening, proof_set_hash, update_hash
+from zk0_proofs.signatures import verify as verify_signature
 from zk0_proofs.statement import CommittedWeights
 from zk0_proofs.types import Address, Digest, Reason, Step
 
@@ -204,27 +205,28 @@ def audit(network: Network, facts: RoundFacts, submissions: Submissions) -> Audi
         return Audits(verdicts=(), refusals=())
     roster = _roster(facts, submissions.updates, submissions.nonces)
     requests = dict.fromkeys(drawn, Request(OpenRequest(roster=roster)))
-    opened: dict[Address, bytes] = {}
+    opened: dict[Address, Answer[OpenReply]] = {}
     receipts = Receipts(network, facts, Step.OPENING)
 
     def take(node: int, answer: Answer[OpenReply]) -> None:
         member = network.members[node]
-        if answer.sealed is not None and answer.document.node == member:
+        if answer.sealed is not None and _is_signed(facts, member, answer.document, answer.sealed):
             receipts.give(node, keccak(answer.sealed))
-            opened[member] = answer.sealed
+            opened[member] = answer
 
     with network.display.phase(f"round {facts.round}: open drawn shards", len(drawn)) as bar:
         network.exchange.ask("query.open", _asked(network, requests), OpenReply, bar.tick, take)
     verdicts = []
-    for node, sealed in opened.items():
+    for node, answer in opened.items():
         proof = own[node]
         request = AuditRequest(
             roster=roster,
             node=node,
             shard_commitment=proof.shard_commitment,
             shard_path=proof.shard_path,
+            signature=answer.document.signature,
         )
-        verdicts += _verdict(network, facts, node, Request(request, sealed=sealed))
+        verdicts += _verdict(network, facts, node, Request(request, sealed=answer.sealed))
         network.ledger.retire_shard(facts.campaign, node, proof.shard_index)
     silent = [node for node in drawn if node not in opened]
     return Audits(
@@ -233,6 +235,16 @@ def audit(network: Network, facts: RoundFacts, submissions: Submissions) -> Audi
             refusal_of(node, Reason.NOT_OPENED, "the node opened no shard to the auditor") for node in silent
         ),
     )
+
+
+def _is_signed(facts: RoundFacts, node: Address, reply: OpenReply, sealed: bytes) -> bool:
+    opening = SealedOpening(campaign=facts.campaign, round=facts.round, node=node, digest=keccak(sealed))
+    try:
+        verify_signature(facts.domain, opening, reply.signature)
+    except ProofRejected as rejected:
+        logger.warning("round %d: the opening of %s is not its own: %s", facts.round, node, rejected)
+        return False
+    return True
 
 
 def _verdict(network: Network, facts: RoundFacts, node: Address, request: Request) -> list[VerdictRecord]:

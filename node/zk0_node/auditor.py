@@ -15,6 +15,7 @@ import numpy as np
 from zk0_proofs.commitments import commit_shard
 from zk0_proofs.digest import (
     arrays_digest,
+    keccak,
     merkle_root_from_path,
     model_digest,
     sample_root_from_path,
@@ -31,7 +32,8 @@ from zk0_proofs.messages import (
     ObserveRequest,
 )
 from zk0_proofs.readout import READOUT_SHAPE, Rows
-from zk0_proofs.signatures import Verdict, sign
+from zk0_proofs.signatures import SealedOpening, Verdict, sign
+from zk0_proofs.signatures import verify as verify_signature
 from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Enrolment, Finding, Point
 
 from .basis import Basis
@@ -41,7 +43,7 @@ from .identity import opening_key, public_opening_key
 from .learning import Learner
 from .openings import Opening, open_sealed
 from .party import Party
-from .rosters import require_sealed
+from .rosters import SealedRound, require_sealed
 from .rows import draw_samples
 
 logger = logging.getLogger(__name__)
@@ -96,12 +98,14 @@ class Auditor(Party):
 
         Raises:
             LedgerError: the draw names no audit of this node, or it is not enrolled.
+            ProofRejected: the node did not sign this opening, so nothing is found about the node.
         """
         campaign, node = request.roster.campaign, Address(request.node)
         record = self.campaign(campaign).record
         found = require_sealed(self.ledger, request.roster, record.terms.nonces)
         found.require_audited(node, record.terms.audits)
         enrolment, index = self._enrolment(campaign, node), found.drawn_shard(node, node)
+        self._require_signed(found, node, request.signature, sealed)
         commitment = request.shard_commitment
         leaf = shard_leaf(campaign, node, index, commitment)
         if merkle_root_from_path(leaf, request.shard_path) != enrolment.data_root:
@@ -123,6 +127,10 @@ class Auditor(Party):
         )
         signature = sign(self.account, self.ledger.domain, verdict)
         return AuditReply(node=node, shard_leaf=leaf, finding=int(finding), signature=signature)
+
+    def _require_signed(self, found: SealedRound, node: Address, signature: bytes, sealed: bytes) -> None:
+        opening = SealedOpening(campaign=found.campaign, round=found.round, node=node, digest=keccak(sealed))
+        verify_signature(self.ledger.domain, opening, signature)
 
     def _finding(
         self, record: CampaignRecord, enrolment: Enrolment, index: int, commitment: Point, opening: Opening

@@ -16,6 +16,7 @@ from zk0_ledger.manifests import manifest_source
 from zk0_proofs.commitments import commit_weights
 from zk0_proofs.digest import (
     arrays_digest,
+    keccak,
     model_digest,
     nonce_digest,
     proof_digest,
@@ -52,7 +53,7 @@ from zk0_proofs.messages import (
 from zk0_proofs.prover import EzklProver, Prover
 from zk0_proofs.rules.averaging import applied_step
 from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.signatures import ProofSet, Registration, sign
+from zk0_proofs.signatures import ProofSet, Registration, SealedOpening, sign
 from zk0_proofs.statement import AVERAGE, CommittedWeights
 from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Enrolment, Update
 
@@ -314,13 +315,17 @@ class Participant(Party):
         sealed.require_audited(self.address, record.terms.audits)
         index = sealed.drawn_shard(self.address, self.address)
         rows, salts = folder.shards.open(index, sealed.round)
-        opening = self.learner.open_samples(sealed.campaign, self.address, index, rows, salts)
+        samples = self.learner.open_samples(sealed.campaign, self.address, index, rows, salts)
         content = seal_opening(
-            self.behaviour.choose_opening(opening),
+            self.behaviour.choose_opening(samples),
             record.terms.auditor_key or ZERO_DIGEST,
             (self.ledger.domain, sealed.campaign, sealed.round, self.address),
         )
-        return OpenReply(node=self.address), content
+        opening = SealedOpening(
+            campaign=sealed.campaign, round=sealed.round, node=self.address, digest=keccak(content)
+        )
+        signature = sign(self.account, self.ledger.domain, opening)
+        return OpenReply(node=self.address, signature=signature), content
 
     # R7
 

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from eth_account.signers.local import LocalAccount
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from tests.circuits import Party
 from tests.integration.test_proofs_forgeries import inputs_with_row_value
 from tests.ledger_parties import node_keys
+from tests.simulators import FakeGrid, flower_task
 from zk0_aggregator.campaign import _proposal
+from zk0_aggregator.exchange import RECORD, Exchange, Request
 from zk0_node.basis import PROPOSAL_NORM
 from zk0_proofs import engine
 from zk0_proofs.artifacts import CircuitArtifacts
@@ -29,6 +32,7 @@ from zk0_proofs.messages import (
     ARRAYS_LIMIT_BYTES,
     AnswerReply,
     EnrolReply,
+    ReceiptReply,
     UpdateReply,
     pack_arrays,
     pack_document,
@@ -165,6 +169,31 @@ def test_a_malformed_message(reviewed: Stage, play: Play, attack: str) -> None:
     sent = MESSAGES[attack](pack_document(update).decode())
     with play.refused("transport", WireError):
         unpack_document(UpdateReply, sent)
+
+
+RECORDS: dict[str, dict[str, Any]] = {
+    "an extra record": {"more": ConfigRecord({"weights": b"better ones"})},
+    "a second record of arrays": {"arrays": ArrayRecord([np.zeros(3)])},
+    "an example count in Flower's own metrics": {"metrics": MetricRecord({"num-examples": 10**9})},
+}
+
+
+@pytest.mark.parametrize("attack", RECORDS)
+def test_more_than_a_document(reviewed: Stage, play: Play, attack: str) -> None:
+    """sends {} beside its update"""
+    document = pack_document(UpdateReply(**dict(reviewed.update(0))))
+    records = {RECORD: ConfigRecord({"document": document}), **RECORDS[attack]}
+
+    def reply(message: Message) -> Message:
+        return Message(RecordDict(records), reply_to=message)
+
+    with flower_task():
+        exchange = Exchange(FakeGrid({1: reply}), timeout_s=1)  # type: ignore[arg-type]
+        request = Request(ReceiptReply(node=reviewed.node(0).address))
+        answers = exchange.ask("train.update", {1: request}, UpdateReply)
+    assert answers.received == {}
+    assert answers.failures[1].reason is Reason.MALFORMED
+    play.note("transport", answers.failures[1].message)
 
 
 @pytest.mark.parametrize(

@@ -39,14 +39,14 @@ from zk0_node.rows import held_out_rows
 from zk0_proofs.artifacts import CircuitArtifacts
 from zk0_proofs.commitments import commit_weights, insecure_salt_source
 from zk0_proofs.digest import arrays_digest, keccak, merkle_root, model_digest
-from zk0_proofs.errors import LedgerError, WireError
+from zk0_proofs.errors import LedgerError, ProofRejected, WireError
 from zk0_proofs.messages import AuditRequest, ChallengeRequest, ObserveRequest, OpenRequest
 from zk0_proofs.readout import Rows, zero_weights
 from zk0_proofs.rules.admission import Judgement, judge
 from zk0_proofs.rules.claims import RoundFacts, Submissions, signed_update, update_leaves
 from zk0_proofs.rules.manifest import AnswerRecord, UpdateRecord, VerdictRecord
 from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.signatures import Registration, Verdict, sign
+from zk0_proofs.signatures import Registration, SealedOpening, Verdict, sign, verify
 from zk0_proofs.statement import CommittedWeights
 from zk0_proofs.types import ZERO_DIGEST, Address, Enrolment, Finding, Integers, Reason
 from zk0_proofs.verifier import EzklVerifier
@@ -81,20 +81,30 @@ class Stage:
     answers: dict[Address, AnswerRecord] = field(default_factory=dict)
 
     def opened(self, place: int, change: Callable[[Opening], Opening] = lambda opening: opening) -> bytes:
-        """Return what a node seals to the auditor, with what it shows changed."""
+        """Return what a node seals to the auditor and signs, with what it shows changed."""
         node = self.nodes[place]
         node.behaviour.change = change  # type: ignore[attr-defined]
         reply, sealed = node.open_shard(OpenRequest(roster=_roster(self.facts, self.updates)))
-        assert reply.node == node.address
+        self.handed_in(place, sealed, reply.signature)
         return sealed
+
+    def handed_in(self, place: int, sealed: bytes, signature: bytes) -> None:
+        """Require that a node signed what it hands in."""
+        opening = SealedOpening(
+            campaign=self.facts.campaign, round=1, node=self.nodes[place].address, digest=keccak(sealed)
+        )
+        verify(self.facts.domain, opening, signature)
 
     def found(self, place: int, sealed: bytes) -> Finding:
         """Return what the auditor finds, after checking its signature."""
         return Finding(self.verdict(place, sealed).finding)
 
-    def verdict(self, place: int, sealed: bytes) -> VerdictRecord:
-        """Return the auditor's signed verdict on an opening."""
-        node = self.nodes[place]
+    def verdict(self, place: int, sealed: bytes, signer: int | None = None) -> VerdictRecord:
+        """Return the auditor's signed verdict on what a node signs, or somebody else in its name."""
+        node, key = self.nodes[place], self.nodes[place if signer is None else signer].account
+        opening = SealedOpening(
+            campaign=self.facts.campaign, round=1, node=node.address, digest=keccak(sealed)
+        )
         index = self.facts.drawn_shard(self.seed, node.address, node.address)  # type: ignore[arg-type]
         assert index is not None
         shard = node.campaign(self.facts.campaign).shards.opening(self.facts.campaign, node.address, index)
@@ -103,6 +113,7 @@ class Stage:
             node=node.address,
             shard_commitment=shard.commitment,
             shard_path=shard.path,
+            signature=forge(key, self.facts.domain, opening),
         )
         reply = self.auditor.audit(request, sealed)
         return VerdictRecord(**{name: getattr(reply, name) for name in VerdictRecord.model_fields})
@@ -513,11 +524,20 @@ def test_a_shard_that_nobody_drew(stage: Stage, play: Play) -> None:
     assert drawn is not None
     shards = node.campaign(facts.campaign).shards
     other = shards.opening(facts.campaign, node.address, (drawn + 1) % 8)
+    sealed = stage.opened(HONEST)
+    opening = SealedOpening(campaign=facts.campaign, round=1, node=node.address, digest=keccak(sealed))
     request = AuditRequest(
         roster=_roster(facts, stage.updates),
         node=node.address,
         shard_commitment=other.commitment,
         shard_path=other.path,
+        signature=forge(node.account, facts.domain, opening),
     )
     with play.refused("auditor", LedgerError, "not the enrolled one"):
-        stage.auditor.audit(request, stage.opened(HONEST))
+        stage.auditor.audit(request, sealed)
+
+
+def test_an_opening_in_a_nodes_name(stage: Stage, play: Play) -> None:
+    """(the aggregator) frames a node with an opening of its own making"""
+    with play.refused("auditor", ProofRejected, "SealedOpening is signed by"):
+        stage.verdict(HONEST, b"garbage in the name of a node", signer=INVENTOR)

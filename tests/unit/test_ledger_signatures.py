@@ -14,6 +14,7 @@ from zk0_proofs.signatures import (
     ProofSet,
     Receipt,
     Registration,
+    SealedOpening,
     Verdict,
     encode_type,
     proof_set_hash,
@@ -47,6 +48,7 @@ MESSAGES: list[Message] = [
         digest=V,
         position=7,
     ),
+    SealedOpening(campaign=CAMPAIGN, round=2, node=ADDRESS, digest=V),
     Verdict(
         auditor=ADDRESS,
         campaign=CAMPAIGN,
@@ -108,11 +110,16 @@ def test_hashes_equal_those_written_out_by_hand() -> None:
         [keccak(encode_type("Receipt").encode()), ADDRESS, CAMPAIGN, 2, OTHER_ADDRESS, 3, V, 7],
     )
     assert signing_hash(DOMAIN, MESSAGES[5]) == by_hand(receipt)
+    opening = keccak_abi(
+        ["bytes32", "bytes32", "uint64", "address", "bytes32"],
+        [keccak(encode_type("SealedOpening").encode()), CAMPAIGN, 2, ADDRESS, V],
+    )
+    assert signing_hash(DOMAIN, MESSAGES[6]) == by_hand(opening)
     verdict = keccak_abi(
         ["bytes32", "address", "bytes32", "uint64", "address", "bytes32", "uint8"],
         [keccak(encode_type("Verdict").encode()), ADDRESS, CAMPAIGN, 2, OTHER_ADDRESS, V, 3],
     )
-    assert signing_hash(DOMAIN, MESSAGES[6]) == by_hand(verdict)
+    assert signing_hash(DOMAIN, MESSAGES[7]) == by_hand(verdict)
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,8 @@ class OpenReply(Document):
     """R6: the opening, sealed to the auditor's key, travels beside it."""
 
     node: ChecksumAddress
+    signature: HexSignature
+    """EIP-712 `SealedOpening` over the sealed bytes."""
 
 
 class ObserveRequest(Document):
@@ -223,6 +225,8 @@ class AuditRequest(Document):
     node: ChecksumAddress
     shard_commitment: HexPoint
     shard_path: Annotated[tuple[HexDigest, ...], Field(min_length=3, max_length=3)]
+    signature: HexSignature
+    """The node's, of the sealed opening."""
 
 
 class AuditReply(VerdictRecord):

@@ -50,6 +50,12 @@ _TYPES: dict[str, list[tuple[str, str]]] = {
         ("bytes32", "digest"),
         ("uint64", "position"),
     ],
+    "SealedOpening": [
+        ("bytes32", "campaign"),
+        ("uint64", "round"),
+        ("address", "node"),
+        ("bytes32", "digest"),
+    ],
     "Verdict": [
         ("address", "auditor"),
         ("bytes32", "campaign"),
@@ -100,6 +106,17 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SealedOpening:
+    """What a node hands in for the auditor: whoever passes it on cannot put another in its place."""
+
+    campaign: Digest
+    round: int
+    node: Address
+    digest: Digest
+    """keccak of the sealed bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """An auditor's word on the shard that a node opened to it."""
 
@@ -111,7 +128,7 @@ class Verdict:
     finding: Finding
 
 
-Message = Registration | Enrolment | Update | ProofSet | Receipt | Verdict
+Message = Registration | Enrolment | Update | ProofSet | Receipt | SealedOpening | Verdict
 
 
 def signer_of(message: Message) -> Address:
@@ -207,6 +224,13 @@ def _fields(message: Message) -> tuple[str, dict[str, Any]]:
                 "step": int(message.step),
                 "digest": message.digest,
                 "position": message.position,
+            }
+        case SealedOpening():
+            return "SealedOpening", {
+                "campaign": message.campaign,
+                "round": message.round,
+                "node": message.node,
+                "digest": message.digest,
             }
         case Verdict():
             return "Verdict", {

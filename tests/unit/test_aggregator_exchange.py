@@ -1,0 +1,90 @@
+"""What comes back over Flower's wire: well-formed replies are used, all others are left out with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+
+from tests.simulators import FakeGrid, flower_task
+from zk0_aggregator.exchange import RECORD, Exchange, Request
+from zk0_proofs.messages import OpenReply, ReceiptReply, pack_document
+from zk0_proofs.types import Reason
+
+NODE = "0x" + "11" * 20
+DOCUMENT = pack_document(OpenReply(node=NODE, signature=bytes(65)))
+
+
+@pytest.fixture(autouse=True)
+def _task() -> Iterator[None]:
+    with flower_task():
+        yield
+
+
+def ask(reply: Callable[[Message], Message | None]) -> Any:
+    """Return what becomes of one node's reply."""
+    exchange = Exchange(FakeGrid({7: reply}), timeout_s=0.3)  # type: ignore[arg-type]
+    return exchange.ask("query.open", {7: Request(ReceiptReply(node=NODE))}, OpenReply)
+
+
+def with_records(records: dict[str, Any]) -> Callable[[Message], Message]:
+    return lambda message: Message(RecordDict(records), reply_to=message)
+
+
+def test_a_reply_is_used() -> None:
+    answers = ask(with_records({RECORD: ConfigRecord({"document": DOCUMENT, "sealed": b"sealed"})}))
+    assert answers.failures == {}
+    assert (answers.received[7].document.node, answers.received[7].sealed) == (NODE, b"sealed")
+
+
+DEFECTS: dict[str, dict[str, Any]] = {
+    "no record": {},
+    "a record of another name": {"other": ConfigRecord({"document": DOCUMENT})},
+    "an extra record": {
+        RECORD: ConfigRecord({"document": DOCUMENT}),
+        "metrics": MetricRecord({"num-examples": 10**9}),
+    },
+    "arrays in Flower's own record": {
+        RECORD: ConfigRecord({"document": DOCUMENT}),
+        "arrays": ArrayRecord([np.zeros(3)]),
+    },
+    "metrics in place of the record": {RECORD: MetricRecord({"document": 1})},
+    "an extra field": {RECORD: ConfigRecord({"document": DOCUMENT, "num-examples": -5})},
+    "no document": {RECORD: ConfigRecord({"arrays": b""})},
+    "text for a document": {RECORD: ConfigRecord({"document": DOCUMENT.decode()})},
+    "numbers for arrays": {RECORD: ConfigRecord({"document": DOCUMENT, "arrays": [1.5, 2.5]})},
+    "text for an opening": {RECORD: ConfigRecord({"document": DOCUMENT, "sealed": "sealed"})},
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_malformed_reply_is_left_out(defect: str) -> None:
+    answers = ask(with_records(DEFECTS[defect]))
+    assert answers.received == {}
+    assert answers.failures[7].reason is Reason.MALFORMED
+    assert answers.failures[7].message
+
+
+def test_a_failing_node_is_left_out_with_its_words() -> None:
+    answers = ask(lambda message: Message(Error(code=0, reason="disk full"), reply_to=message))
+    assert (answers.failures[7].reason, answers.failures[7].message) == (
+        Reason.NO_PROOF,
+        "the node failed: disk full",
+    )
+
+
+def test_a_silent_node_is_left_out_at_the_deadline() -> None:
+    answers = ask(lambda _message: None)
+    assert answers.failures[7].message == "no answer within 0 s"
+
+
+def test_an_answer_is_handed_on_as_soon_as_it_is_there() -> None:
+    seen: list[int] = []
+    grid = FakeGrid({7: with_records({RECORD: ConfigRecord({"document": DOCUMENT})}), 8: lambda _: None})
+    exchange = Exchange(grid, timeout_s=0.3)  # type: ignore[arg-type]
+    requests = dict.fromkeys((7, 8), Request(ReceiptReply(node=NODE)))
+    exchange.ask("query.open", requests, OpenReply, on_answer=lambda node, _: seen.append(node))
+    assert seen == [7]
