@@ -11,7 +11,14 @@ from pydantic import ValidationError
 
 from zk0_ledger.client import LedgerClient
 from zk0_ledger.manifests import ManifestSource
-from zk0_proofs.digest import canonical_json, contribution_leaf, keccak, merkle_root, record_digest
+from zk0_proofs.digest import (
+    canonical_json,
+    contribution_leaf,
+    keccak,
+    merkle_root,
+    mixed_seed,
+    record_digest,
+)
 from zk0_proofs.encoding import Document, HexDigest, HexPoint, Uint64, Weights
 from zk0_proofs.errors import AuditFailed, LedgerError, StateError
 from zk0_proofs.files import read_limited, write_atomic
@@ -103,6 +110,30 @@ class CampaignFolder:
             raise StateError(
                 f"this node has proven something about another average of round {round_number}; there is "
                 "one a round, so nothing is proven"
+            )
+
+    def keep_block(self, round_number: int, seed: Digest) -> None:
+        """Keep the block to which the node reveals its nonce: the seed has to come from no other.
+
+        Raises:
+            LedgerError: the nonce was revealed to another block: the chain was rewritten.
+        """
+        path = self.folder / f"block-{round_number}.json"
+        if not path.exists():
+            write_atomic(path, canonical_json(seed.hex()))
+        self.require_block(round_number, seed)
+
+    def require_block(self, round_number: int, seed: Digest, nonces_root: Digest = ZERO_DIGEST) -> None:
+        """Return if a seed comes from the block to which the node revealed its nonce (R3).
+
+        Raises:
+            LedgerError: the chain was rewritten by somebody who knew the nonce.
+        """
+        block = Digest(bytes.fromhex(json.loads(self._read(f"block-{round_number}.json", "reveal"))))
+        if seed != (mixed_seed(block, nonces_root) if any(nonces_root) else block):
+            raise LedgerError(
+                f"the seed of round {round_number} is 0x{seed.hex()}, from another block than the "
+                "one that was there when this node revealed its nonce; take no part and tell the others"
             )
 
     def keep_manifest(self, round_number: int, content: bytes) -> None:

@@ -265,10 +265,11 @@ class Participant(Party):
         """R3: reveal the nonce once the updates are fixed and the block after them is made."""
         roster = request.roster
         self._require_own(roster, require_fixed(self.ledger, roster))
-        if not any(self.ledger.round_of(roster.campaign, roster.round).seed):
-            raise LedgerError(f"round {roster.round} has no block to mix with yet; no nonce is revealed")
-        step = self.campaign(roster.campaign).step(roster.round)
-        return RevealReply(node=self.address, nonce=step.nonce)
+        found, folder = self.ledger.round_of(roster.campaign, roster.round), self.campaign(roster.campaign)
+        if not any(found.seed) or any(found.nonces_root):
+            raise LedgerError(f"round {roster.round} has no block to mix with now; no nonce is revealed")
+        folder.keep_block(roster.round, found.seed)
+        return RevealReply(node=self.address, nonce=folder.step(roster.round).nonce)
 
     # R4, R5
 
@@ -333,12 +334,11 @@ class Participant(Party):
         """R7: prove what the average does on a freshly drawn shard."""
         folder = self.campaign(request.campaign)
         step = folder.step(request.round)
-        nonces = folder.record.terms.nonces
         sealed = SealedRound(
             ledger=self.ledger,
             campaign=request.campaign,
             round=request.round,
-            seed=require_seed(self.ledger, request.campaign, request.round, nonces).seed,
+            seed=self._seed(folder, request.campaign, request.round),
             roster={},
         )
         folder.fix_average(request.round, request.weights)
@@ -356,7 +356,16 @@ class Participant(Party):
         folder = self.campaign(roster.campaign)
         sealed = require_sealed(self.ledger, roster, folder.record.terms.nonces)
         self._require_own(roster, sealed.roster)
+        self._seed(folder, roster.campaign, roster.round)
         return sealed, folder.step(roster.round)
+
+    def _seed(self, folder: CampaignFolder, campaign: Digest, round_number: int) -> Digest:
+        """Return the final seed of a round, from the block that this node has seen."""
+        nonces = folder.record.terms.nonces
+        found = require_seed(self.ledger, campaign, round_number, nonces)
+        if nonces:
+            folder.require_block(round_number, found.seed, found.nonces_root)
+        return found.seed
 
     def _require_own(self, roster: Roster, entries: Mapping[Address, RosterEntry]) -> None:
         own = self._signed(roster.campaign, self.campaign(roster.campaign).step(roster.round))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,16 +13,18 @@ from eth_account import Account
 
 from tests.ledger_parties import BASE, BASIS
 from tests.networks import Kind, SyntheticNetwork
+from zk0_aggregator.settlement import Settlement
 from zk0_aggregator.steps import _roster
 from zk0_ledger.audit_receipts import check_receipts, read_receipts
+from zk0_ledger.config import load_config
 from zk0_ledger.entries import RoundResult
 from zk0_ledger.manifests import ManifestFolder
 from zk0_ledger.proving import provable
-from zk0_ledger.session import Ledger
+from zk0_ledger.session import Ledger, open_ledger
 from zk0_node.campaigns import require_campaign, require_published
 from zk0_node.rosters import require_sealed
 from zk0_proofs.artifacts import CircuitArtifacts
-from zk0_proofs.digest import keccak, merkle_root, model_digest
+from zk0_proofs.digest import keccak, merkle_root, model_digest, nonce_leaf
 from zk0_proofs.errors import ConfigError, LedgerError, ProofRejected, StateError, WireError
 from zk0_proofs.messages import (
     AverageRequest,
@@ -512,6 +515,21 @@ class Opened:
     network: SyntheticNetwork
     roster: Roster
     root: Digest
+    nonces: tuple[NonceRecord, ...]
+    before_the_block: Path
+    """The chain before the round's seed was sealed."""
+
+    @property
+    def revealed(self) -> Roster:
+        """Return the roster with the nodes' nonces."""
+        return self.roster.model_copy(update={"nonces": self.nonces})
+
+    @property
+    def nonces_root(self) -> Digest:
+        """Return the root over the nodes' nonces."""
+        campaign = self.network.campaign.id
+        leaves = [nonce_leaf(campaign, 1, Address(r.node), r.nonce) for r in self.nonces]
+        return merkle_root(leaves)
 
 
 @pytest.fixture(scope="module")
@@ -527,7 +545,9 @@ def opened(fresh: SyntheticNetwork) -> Opened:
     updates = [node.train_readout(request) for node in fresh.nodes.values()]
     root = merkle_root(update_leaves(facts, updates))
     fresh.settlement.open_round(facts.campaign, 1, root)
-    return Opened(fresh, _roster(facts, updates), root)
+    steps = [(node.address, node.campaign(facts.campaign).step(1)) for node in fresh.nodes.values()]
+    nonces = tuple(NonceRecord(node=address, nonce=step.nonce) for address, step in sorted(steps))
+    return Opened(fresh, _roster(facts, updates), root, nonces, fresh.folder / "before")
 
 
 def test_a_challenge_without_a_seed(opened: Opened, play: Play) -> None:
@@ -576,9 +596,14 @@ def test_a_draw_that_is_given_up(opened: Opened, play: Play) -> None:
 def test_a_seed_without_nonces(opened: Opened, play: Play) -> None:
     """challenges nodes on a seed into which no nonces are mixed"""
     chain, campaign = opened.network.chain, opened.network.campaign.id
+    assert chain.chain.local is not None
+    chain.chain.local.save()
+    ignore = shutil.ignore_patterns("anvil.json")
+    shutil.copytree(chain.config.home, opened.before_the_block, ignore=ignore)
     opened.network.settlement.seal_seed(campaign, 1)
     with play.refused("node", LedgerError, "terms ask for some"):
         opened.network.nodes[0].prove_own(ChallengeRequest(roster=opened.roster, candidates=()))
+    opened.network.nodes[0].reveal(RevealRequest(roster=opened.roster))
     chain.sender().send("mix", chain.client.mix_seed(campaign, 1, keccak(b"nonces")))
     with play.reverted("SeedAlreadyMixed"):
         chain.sender().send("mix again", chain.client.mix_seed(campaign, 1, keccak(b"luckier nonces")))
@@ -586,6 +611,22 @@ def test_a_seed_without_nonces(opened: Opened, play: Play) -> None:
         "The last node to reveal can choose between two seeds",
         "On a local chain the aggregator also produces the blocks",
     )
+
+
+def test_a_block_that_is_made_again(opened: Opened, play: Play, tmp_path: Path) -> None:
+    """makes another block once it knows the nonces"""
+    campaign, node = opened.network.campaign.id, opened.network.nodes[0]
+    shutil.copytree(opened.before_the_block, tmp_path / "chain")
+    with open_ledger(load_config(home=tmp_path / "chain", seed=1)) as rewritten:
+        settlement = Settlement(rewritten, "rewritten", tmp_path)
+        settlement.seal_seed(campaign, 1)
+        node.ledger = rewritten.client
+        with play.refused("node", LedgerError, "from another block"):
+            node.reveal(RevealRequest(roster=opened.roster))
+        settlement.mix_seed(campaign, 1, opened.nonces_root)
+        with play.refused("node", LedgerError, "from another block"):
+            node.prove_own(ChallengeRequest(roster=opened.revealed, candidates=()))
+        node.ledger = opened.network.chain.client
 
 
 def test_a_basis_of_its_choice(play: Play) -> None:

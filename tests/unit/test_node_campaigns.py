@@ -23,7 +23,7 @@ from zk0_node.campaigns import (
     require_published,
 )
 from zk0_node.receipts import keep_receipt
-from zk0_proofs.digest import keccak
+from zk0_proofs.digest import keccak, mixed_seed
 from zk0_proofs.errors import LedgerError, ProofRejected, StateError, WireError
 from zk0_proofs.readout import zero_weights
 from zk0_proofs.rules.manifest import ReceiptRecord, manifest_bytes
@@ -138,6 +138,24 @@ def test_something_is_proven_about_one_average_a_round(tmp_path: Path) -> None:
     folder.fix_average(2, zero_weights() + 2)
     with pytest.raises(StateError, match="another average of round 1"):
         folder.fix_average(1, zero_weights() + 2)
+
+
+def test_a_seed_comes_from_the_block_to_which_a_nonce_was_revealed(tmp_path: Path) -> None:
+    folder, block, root = CampaignFolder(tmp_path), keccak(b"block"), keccak(b"nonces")
+    with pytest.raises(StateError, match="did not reveal"):
+        folder.require_block(1, block)
+    folder.keep_block(1, block)
+    folder.keep_block(1, block)
+    folder.require_block(1, mixed_seed(block, root), root)
+    for seed, nonces_root in (
+        (mixed_seed(keccak(b"rewritten"), root), root),
+        (mixed_seed(block, root), keccak(b"other nonces")),
+        (block, root),
+    ):
+        with pytest.raises(LedgerError, match="from another block"):
+            folder.require_block(1, seed, nonces_root)
+    with pytest.raises(LedgerError, match="from another block"):
+        folder.keep_block(1, keccak(b"rewritten"))
 
 
 # Receipts
