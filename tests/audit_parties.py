@@ -39,7 +39,7 @@ from zk0_proofs.rules.manifest import (
 )
 from zk0_proofs.rules.reviews import first_assignments
 from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.signatures import Receipt, Verdict, sign, update_hash
+from zk0_proofs.signatures import OpeningKey, Receipt, Verdict, sign, update_hash
 from zk0_proofs.slice import slice_digest
 from zk0_proofs.statement import AVERAGE, Claim, CommittedWeights, Statement, check_claim
 from zk0_proofs.types import (
@@ -55,16 +55,13 @@ from zk0_proofs.types import (
     Reason,
     ShardOpening,
     Step,
+    by_node,
 )
 from zk0_proofs.verifier import Outcome
 
 PROOF_LENGTH = 3520
 AUDITOR = Account.from_key(digest.keccak(b"test auditor"))
 AGGREGATOR = Account.from_key(digest.keccak(b"test aggregator"))
-TERMS = CampaignTerms(
-    audits=3, auditor=AUDITOR.address, auditor_key=digest.keccak(b"key of the auditor"), nonces=True
-)
-"""Every member of a round is drawn for an audit; of the three, one does not answer."""
 ZERO = np.zeros((32, 6), dtype=np.int64)
 BLOCK_SEED = digest.keccak(b"block hash")
 
@@ -308,6 +305,18 @@ def _leaf(words: tuple[object, ...]) -> Digest:
     return digest.keccak_abi(digest.CONTRIBUTION_TYPES, words)
 
 
+def audited_terms(domain: LedgerDomain) -> CampaignTerms:
+    """Return terms by which every member of a round is drawn for an audit; of the three, one is silent."""
+    key = OpeningKey(auditor=Address(AUDITOR.address), key=digest.keccak(b"key of the auditor"))
+    return CampaignTerms(
+        audits=3,
+        auditor=key.auditor,
+        auditor_key=key.key,
+        auditor_signature=sign(AUDITOR, domain, key),
+        nonces=True,
+    )
+
+
 def round_facts(
     domain: LedgerDomain,
     circuit: Digest,
@@ -322,7 +331,7 @@ def round_facts(
         circuit=circuit,
         campaign=campaign,
         round=1,
-        terms=TERMS,
+        terms=audited_terms(domain),
         base_model_digest=digest.model_digest(BASE, BASIS, base.digest),
         base=base,
         enrolments={Address(record.node): record.enrolment(campaign) for record in enrolments},
@@ -332,7 +341,7 @@ def round_facts(
 def nonce_records(parties: Sequence[Party]) -> tuple[NonceRecord, ...]:
     """Return the nonces of the parties that sent an update, sorted by node."""
     records = [NonceRecord(node=party.address, nonce=party.nonce) for party in parties[:3]]
-    return tuple(sorted(records, key=lambda record: record.node))
+    return tuple(sorted(records, key=by_node))
 
 
 def nonces_root(facts: RoundFacts, parties: Sequence[Party]) -> Digest:
@@ -394,15 +403,15 @@ def submissions_of(
 ) -> Submissions:
     """Return what comes in: two nodes prove, review and open a shard, the third is silent."""
     came = Submissions(seed=seed, updates=updates, nonces=nonce_records(parties))
-    by_node = {Address(update.node): update for update in updates}
+    signed = {Address(update.node): update for update in updates}
     assignments = first_assignments(facts, came)
     answers = {}
     for party in parties[:2]:
         steps = [(party.address, party.weights)]
         for candidate in assignments[party.address]:
-            applied = applied_update(facts, updates, by_node[candidate], commit)
+            applied = applied_update(facts, updates, signed[candidate], commit)
             steps.append((candidate, applied.values))
-        answers[party.address] = party.answer(facts, seed, by_node[party.address], steps, prove)
+        answers[party.address] = party.answer(facts, seed, signed[party.address], steps, prove)
     verdicts = {node: verdict_on(facts, answer) for node, answer in answers.items()}
     return replace(came, answers=answers, verdicts=verdicts)
 
@@ -418,16 +427,16 @@ def make_manifest(
     commit: claims.Commit,
 ) -> ReadoutManifest:
     """Return the manifest that an honest aggregator publishes: two nodes prove, one is silent, one absent."""
-    by_node = {Address(update.node): update for update in came.updates}
+    signed = {Address(update.node): update for update in came.updates}
     first, second, _silent, absent = parties
     judgements = admission.judge(facts, came, check, commit)
     values = admission.average(facts, came.updates, judgements)
     average = CommittedWeights(values=values, commitment=commit(values))
     answers = [
-        party.answer(facts, came.seed, by_node[party.address], [(AVERAGE, values)], prove)
+        party.answer(facts, came.seed, signed[party.address], [(AVERAGE, values)], prove)
         for party in (first, second)
     ]
-    progress = admission.measure_progress(facts, came.seed, average, by_node, answers, check)
+    progress = admission.measure_progress(facts, came.seed, average, signed, answers, check)
     in_force = average if progress.accepted else facts.base
     early = admission.refused_before_draw(facts, absent.address, Reason.NO_PROOF)
     return ReadoutManifest(
@@ -472,8 +481,8 @@ def fake_settled() -> Settled:
     """Return a settled round with fake proofs on a chain that exists on paper only."""
     circuit, parties = FakeCircuit(), fake_parties()
     domain = LedgerDomain(chain_id=31337, ledger=Address("0x5FbDB2315678afecb367f032d93F642f64180aa3"))
-    campaign = digest.campaign_id(domain, 1, BASE, BASIS, circuit.id, TERMS.digest)
-    enrolments = sorted((p.enrolment(domain, campaign) for p in parties), key=lambda record: record.node)
+    campaign = digest.campaign_id(domain, 1, BASE, BASIS, circuit.id, audited_terms(domain).digest)
+    enrolments = sorted((p.enrolment(domain, campaign) for p in parties), key=by_node)
     facts = round_facts(domain, circuit.id, campaign, enrolments, circuit.commit)
     updates = [party.update(facts, circuit.commit) for party in parties[:3]]
     seed = digest.mixed_seed(BLOCK_SEED, nonces_root(facts, parties))
@@ -483,7 +492,7 @@ def fake_settled() -> Settled:
     )
     chain = paper_chain(facts.enrolments, manifest, circuit.id)
     own = {node: answer.about(node) for node, answer in came.answers.items()}
-    retired = {node: proof.shard_index for node, proof in own.items() if proof is not None}
+    retired = {node: frozenset({proof.shard_index}) for node, proof in own.items() if proof is not None}
     chain = replace(
         chain,
         round=replace(chain.round, nonces_root=nonces_root(facts, parties)),

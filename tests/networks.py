@@ -18,7 +18,7 @@ from eth_account import Account
 from rich.console import Console
 
 from tests.ledger_parties import BASE, BASIS, FAR_FUTURE_S
-from zk0_aggregator.exchange import Answer, Answers, Exchange, Failure, Request
+from zk0_aggregator.exchange import Answer, Answers, Beside, Exchange, Failure, Request
 from zk0_aggregator.journal import Journal
 from zk0_aggregator.network import Campaign, Network
 from zk0_aggregator.progress import Display
@@ -29,10 +29,10 @@ from zk0_node.behaviour import Behaviour
 from zk0_node.campaigns import CampaignRecord
 from zk0_node.config import NodeSettings
 from zk0_node.participant import Participant
+from zk0_node.party import Party
 from zk0_proofs.artifacts import CircuitArtifacts
 from zk0_proofs.commitments import WeightCommitter, insecure_salt_source
 from zk0_proofs.digest import keccak
-from zk0_proofs.encoding import Document
 from zk0_proofs.errors import WireError, Zk0Error
 from zk0_proofs.fixedpoint import ROW_SCALE, quantise_rows
 from zk0_proofs.messages import pack_document, unpack_document
@@ -41,7 +41,7 @@ from zk0_proofs.rules.manifest import EnrolmentRecord
 from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.signatures import Registration, sign
 from zk0_proofs.statement import CommittedWeights
-from zk0_proofs.types import Address, Digest, Enrolment, Reason
+from zk0_proofs.types import Address, Digest, Enrolment, Reason, by_node
 from zk0_proofs.verifier import Verifier
 
 COLUMNS = 18
@@ -70,13 +70,28 @@ class Kind:
     """Whether it trains on the rows that it holds out."""
 
 
+ACTIONS = {
+    "train.update": "train_readout",
+    "query.reveal": "reveal",
+    "query.prove": "prove_own",
+    "query.review": "review",
+    "query.prove_average": "prove_average",
+    "query.open": "open_shard",
+    "query.audit": "audit",
+    "query.receipt": "keep_receipt",
+}
+"""Which method of a party answers which message."""
+
+
 class DirectExchange(Exchange):
     """Calls nodes in this process instead of sending messages; documents still pass as bytes."""
 
-    def __init__(self, nodes: Mapping[int, Participant]) -> None:
+    def __init__(self, nodes: Mapping[int, Party]) -> None:
         self._nodes = nodes
         self.silent: set[tuple[int, str] | int] = set()
         """Nodes that answer nothing, or not to one action."""
+        self.asked: list[tuple[int, str]] = []
+        """Who was asked for what, receipts apart."""
 
     def ask(
         self,
@@ -85,14 +100,16 @@ class DirectExchange(Exchange):
         kind: type[Any],
         tick: Callable[[], None] = lambda: None,
         on_answer: Callable[[int, Answer[Any]], None] = lambda _node, _answer: None,
+        beside: Beside | None = None,
     ) -> Answers[Any]:
         answers: Answers[Any] = Answers()
         for node, request in requests.items():
+            self.asked.append((node, action))
             if self.silent & {node, (node, action)}:
                 answers.failures[node] = Failure(Reason.NO_PROOF, "no answer within 1 s")
                 continue
             try:
-                content, sealed = self._call(self._nodes[node], action, request.document)
+                content, sealed = self._call(self._nodes[node], action, request)
                 answers.received[node] = Answer(unpack_document(kind, content), None, sealed)
             except WireError as error:
                 answers.failures[node] = Failure(Reason.MALFORMED, str(error))
@@ -105,23 +122,18 @@ class DirectExchange(Exchange):
 
     def tell(self, action: str, node: int, request: Request) -> None:
         if not self.silent & {node, (node, action)}:
-            self._call(self._nodes[node], action, request.document)
+            self._call(self._nodes[node], action, request)
 
     @staticmethod
-    def _call(node: Participant, action: str, document: Document) -> tuple[bytes, bytes | None]:
-        steps: dict[str, Callable[[Any], Any]] = {
-            "train.update": node.train_readout,
-            "query.reveal": node.reveal,
-            "query.prove": node.prove_own,
-            "query.review": node.review,
-            "query.prove_average": node.prove_average,
-            "query.open": node.open_shard,
-            "query.receipt": node.keep_receipt,
-        }
-        sent = unpack_document(type(document), pack_document(document))
-        result = steps[action](sent)
+    def _call(party: Party, action: str, request: Request) -> tuple[bytes, bytes | None]:
+        sent = unpack_document(type(request.document), pack_document(request.document))
+        beside = () if request.sealed is None else (request.sealed,)
+        result = getattr(party, ACTIONS[action])(sent, *beside)
         reply, sealed = result if isinstance(result, tuple) else (result, None)
-        return node.behaviour.choose_reply(action, pack_document(reply)), sealed
+        content = pack_document(reply)
+        if isinstance(party, Participant):
+            content = party.behaviour.choose_reply(action, content)
+        return content, sealed
 
 
 class SyntheticNetwork:
@@ -155,7 +167,7 @@ class SyntheticNetwork:
             base_digest=BASE,
             basis_digest=BASIS,
             circuit=circuit,
-            enrolments=tuple(sorted(enrolments, key=lambda record: record.node)),
+            enrolments=tuple(sorted(enrolments, key=by_node)),
         )
         self.exchange = DirectExchange(self.nodes)
         self.commit = WeightCommitter(artifacts)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from zk0_node.basis import Basis, build_basis, require_proposal
 from zk0_node.features import FeatureStatistics
 from zk0_proofs.digest import canonical_json
+from zk0_proofs.encoding import ChecksumAddress, Document, HexDigest
 from zk0_proofs.errors import LedgerError, ProofRejected, TransactionReverted, WireError
 from zk0_proofs.files import write_atomic
 from zk0_proofs.messages import (
@@ -28,11 +29,12 @@ from zk0_proofs.messages import (
 from zk0_proofs.rules.challenge import draw_proposers
 from zk0_proofs.rules.manifest import EnrolmentRecord
 from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.signatures import Registration
+from zk0_proofs.signatures import OpeningKey, Registration
 from zk0_proofs.signatures import verify as verify_signature
-from zk0_proofs.types import Address, Digest
+from zk0_proofs.types import Address, Digest, Enrolment, by_node, by_value
 
-from .exchange import Answers, Exchange, Request
+from .exchange import Answer, Answers, Exchange, Request
+from .journal import Journal
 from .network import Auditor, Campaign, Ledger, Network
 from .progress import Display
 
@@ -45,8 +47,10 @@ _REGISTRATION_S = 3600
 class Base:
     """The frozen policy that a read-out campaign starts from."""
 
+    campaign: Digest
+    """Whole-expert campaign that made it."""
     digest: Digest
-    """Model digest of the whole-expert campaign that made it."""
+    """Model digest of that campaign."""
     expert: FloatArrays
     statistics: FeatureStatistics
 
@@ -62,10 +66,19 @@ class Members:
     auditors: list[Auditor]
 
 
+class _SampleRoot(Document):
+    """What a node held out when the run first met it."""
+
+    node: ChecksumAddress
+    sample_root: HexDigest
+
+
 def identify_members(
-    exchange: Exchange, ledger: Ledger, display: Display, count: int, base_digest: Digest
+    exchange: Exchange, ledger: Ledger, journal: Journal, display: Display, count: int, base_digest: Digest
 ) -> Members:
     """Return the connected parties, nodes admitted on the ledger; one that does not fit is left out (C0).
+
+    What a node held out when the run first met it counts, however often the run is resumed.
 
     Raises:
         LedgerError: no node answered well.
@@ -77,6 +90,8 @@ def identify_members(
         answers = exchange.ask("query.identify", asked, IdentifyReply, bar.tick)
         members = Members(addresses={}, sample_roots={}, auditors=[])
         registrations = {}
+        first = journal.arrivals("C0-sample-roots", _SampleRoot)
+        known = {Address(record.node): record.sample_root for record in first.documents}
         for node, answer in answers.received.items():
             try:
                 registration = _take_in(ledger, members, node, answer.document, deadline, base_digest)
@@ -84,10 +99,14 @@ def identify_members(
                 logger.warning("%s left out: %s", answer.document.node, rejected)
                 continue
             if registration is not None:
-                registrations[registration[0].node] = registration
+                address = registration[0].node
+                registrations[address] = registration
+                if address not in known:
+                    first.add(_SampleRoot(node=address, sample_root=members.sample_roots[address]))
         if not members.addresses:
             raise LedgerError(f"no node can take part: {_reasons(answers) or 'see the log'}")
         ledger.admit(registrations)
+    members.sample_roots.update({node: root for node, root in known.items() if node in members.sample_roots})
     return members
 
 
@@ -103,13 +122,17 @@ def _take_in(
             "give it the same folder or Hub revision",
         )
     if offer is None:
-        if reply.auditor_key is None:
+        if reply.auditor_key is None or reply.auditor_signature is None:
             raise ProofRejected(1, "it offers to be neither member nor auditor")
-        members.auditors.append(Auditor(node=node, address=address, key=reply.auditor_key))
+        key = OpeningKey(auditor=address, key=reply.auditor_key)
+        verify_signature(ledger.domain, key, reply.auditor_signature)
+        auditor = Auditor(node=node, address=address, key=key.key, signature=reply.auditor_signature)
+        members.auditors.append(auditor)
         return None
     if address in members.sample_roots:
         raise ProofRejected(0, "another connection answers for the same address")
-    registration = Registration(node=address, nonce=offer.nonce, deadline=deadline)
+    nonce = ledger.registration_nonce(address)
+    registration = Registration(node=address, nonce=nonce, deadline=deadline)
     verify_signature(ledger.domain, registration, offer.registration)
     members.addresses[node] = address
     members.sample_roots[address] = offer.sample_root
@@ -128,7 +151,7 @@ def open_readout_campaign(
     terms = terms.model_copy(update={"used_columns": basis.width + 1})
     campaign = network.ledger.open_campaign(base.digest, basis.digest, circuit, terms)
     enrolments = enrol(network, label, campaign, base.digest, terms, basis.to_arrays())
-    _brief_auditor(network, label, campaign, base, basis, terms)
+    auditor = _brief_auditor(network, label, campaign, base, basis, terms)
     opened = Campaign(
         id=campaign,
         label=label,
@@ -138,6 +161,7 @@ def open_readout_campaign(
         basis_digest=basis.digest,
         circuit=circuit,
         enrolments=enrolments,
+        auditor=auditor,
     )
     _publish(network, opened, basis)
     return opened, basis
@@ -157,8 +181,9 @@ def enrol(
         LedgerError: no node enrolled.
     """
     request = Request(EnrolRequest(campaign=campaign, base_digest=base_digest, terms=terms), arrays)
+    step = f"{label}/C3-enrolments"
     enrolments = network.journal.documents(
-        f"{label}/C3-enrolments", EnrolmentRecord, lambda: _enrol(network, campaign, request)
+        step, EnrolmentRecord, lambda: _enrol(network, step, campaign, request)
     )
     if not enrolments:
         raise LedgerError("no node enrolled; see the logs of the nodes")
@@ -167,20 +192,26 @@ def enrol(
 
 def _brief_auditor(
     network: Network, label: str, campaign: Digest, base: Base, basis: Basis, terms: CampaignTerms
-) -> None:
-    """C3: give the auditor the frozen policy and the basis; without it, drawn nodes stay unaudited."""
+) -> Auditor | None:
+    """C3: give the auditor the frozen policy and the basis, and return it if it took them.
+
+    Without an auditor nobody is asked to open a shard. One that fails now is briefed again by the next run.
+    """
     if network.auditor is None or network.auditor.address != terms.auditor:
-        return
+        return None
     arrays = {f"expert/{name}": array for name, array in base.expert.items()}
     arrays |= {f"basis/{name}": array for name, array in basis.to_arrays().items()}
     request = ObserveRequest(campaign=campaign, base_digest=base.digest, terms=terms)
     asked = {network.auditor.node: Request(request, arrays)}
 
-    def brief() -> bool:
+    step = f"{label}/C3-auditor"
+    if not network.journal.has(step):
         with network.display.phase("brief the auditor", 1) as bar:
-            return bool(network.exchange.ask("train.observe", asked, ObserveReply, bar.tick).received)
-
-    network.journal.value(f"{label}/C3-auditor", brief)
+            if not network.exchange.ask("train.observe", asked, ObserveReply, bar.tick).received:
+                logger.warning("the auditor was not briefed; drawn nodes stay unaudited")
+                return None
+        network.journal.value(step, lambda: True)
+    return network.auditor
 
 
 def _publish(network: Network, campaign: Campaign, basis: Basis) -> None:
@@ -214,18 +245,18 @@ def _propose(network: Network, label: str, base: Base) -> Basis:
     )
     if not proposals:
         raise LedgerError("no node proposed a span; a campaign needs at least one")
-    return build_basis([proposals[node] for node in sorted(proposals)], base.statistics)
+    return build_basis([proposals[node] for node in sorted(proposals, key=by_value)], base.statistics)
 
 
 def _collect_proposals(network: Network, base: Base, drawn: set[str]) -> FloatArrays:
     arrays = {f"expert/{name}": array for name, array in base.expert.items()}
     arrays["statistics/mean"] = base.statistics.mean
     arrays["statistics/std"] = base.statistics.std
-    request = Request(ProposeRequest(base_digest=base.digest), arrays)
+    request = Request(ProposeRequest(campaign=base.campaign, base_digest=base.digest), arrays)
     # Everyone is asked, since everyone prepares the base; only drawn proposals are used.
     asked = dict.fromkeys(network.members, request)
     with network.display.phase("propose a basis", len(asked)) as bar:
-        answers = network.exchange.ask("train.propose", asked, ProposeReply, bar.tick)
+        answers = network.exchange.ask("train.propose", asked, ProposeReply, bar.tick, beside="arrays")
     proposals: FloatArrays = {}
     for node, answer in answers.received.items():
         member = network.members[node]
@@ -245,25 +276,44 @@ def _proposal(arrays: FloatArrays, features: int) -> npt.NDArray[np.float32]:
     return arrays["proposal"]
 
 
-def _enrol(network: Network, campaign: Digest, request: Request) -> list[EnrolmentRecord]:
+def _enrol(network: Network, step: str, campaign: Digest, request: Request) -> list[EnrolmentRecord]:
     """C3: relay what the nodes signed; one that cannot be enrolled takes no part in this campaign."""
-    asked = dict.fromkeys(network.members, request)
+    arrivals = network.journal.arrivals(step, EnrolmentRecord)
+    came = {record.node for record in arrivals.documents}
+    asked = {node: request for node, member in network.members.items() if member not in came}
+
+    def take(node: int, answer: Answer[EnrolReply]) -> None:
+        member, record = network.members[node], answer.document
+        try:
+            _check_enrolment(network, member, record.enrolment(campaign), record.signature)
+        except ProofRejected as rejected:
+            logger.warning("node %s is not enrolled: %s", member, rejected)
+        else:
+            arrivals.add(record)
+
     what = "rows" if request.arrays else "samples"
     with network.display.phase(f"commit to held-out {what}", len(asked)) as bar:
-        answers = network.exchange.ask("train.enrol", asked, EnrolReply, bar.tick)
-    records: list[EnrolmentRecord] = []
-    for node, answer in answers.received.items():
-        record = answer.document
+        network.exchange.ask("train.enrol", asked, EnrolReply, bar.tick, take)
+    # Stored before they are sent: whoever is on the ledger is in the run, also after a crash.
+    records = []
+    for record in arrivals.documents:
         try:
-            enrolment = record.enrolment(campaign)
-            if enrolment.node != network.members[node]:
-                raise ProofRejected(0, f"the enrolment names {enrolment.node}")
-            if enrolment.sample_root != network.sample_roots[enrolment.node]:
-                raise ProofRejected(2, "the held-out samples are not those it named before the campaign")
-            verify_signature(network.ledger.domain, enrolment, record.signature)
-            network.ledger.enrol(enrolment, record.signature)
-        except (ProofRejected, TransactionReverted) as error:
-            logger.warning("node %s is not enrolled: %s", network.members[node], error)
+            network.ledger.enrol(record.enrolment(campaign), record.signature)
+        except TransactionReverted as error:
+            logger.warning("node %s is not enrolled: %s", record.node, error)
         else:
             records.append(record)
-    return sorted(records, key=lambda record: record.node)
+    return sorted(records, key=by_node)
+
+
+def _check_enrolment(network: Network, member: Address, enrolment: Enrolment, signature: bytes) -> None:
+    """Return if a node may be enrolled as it asks.
+
+    Raises:
+        ProofRejected: another name or signature (check 0), or other samples than in C0 (2).
+    """
+    if enrolment.node != member:
+        raise ProofRejected(0, f"the enrolment names {enrolment.node}, expected {member}")
+    if enrolment.sample_root != network.sample_roots[member]:
+        raise ProofRejected(2, "the held-out samples are not those it named before the campaign")
+    verify_signature(network.ledger.domain, enrolment, signature)

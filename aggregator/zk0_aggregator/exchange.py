@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
@@ -28,8 +28,10 @@ logger = logging.getLogger(__name__)
 
 RECORD = "zk0"
 """Name of the one ConfigRecord in every message."""
-FIELDS = {"document", "arrays", "sealed"}
 POLL_S = 0.1
+
+Beside = Literal["arrays", "sealed"]
+"""What a reply of some steps carries beside its document."""
 
 _Reply = TypeVar("_Reply", bound=Document)
 Tick = Callable[[], None]
@@ -99,12 +101,13 @@ class Exchange:
         kind: type[_Reply],
         tick: Tick = lambda: None,
         on_answer: OnAnswer[_Reply] = lambda _node, _answer: None,
+        beside: Beside | None = None,
     ) -> Answers[_Reply]:
         """Return the answers of the asked nodes that arrive before the step's deadline.
 
         `action` is a Flower message type such as `train.update`; `tick` is called at each reply,
-        `on_answer` at each that is well formed. A node that fails, stays silent or sends something
-        malformed appears in `failures`.
+        `on_answer` at each that is well formed; `beside` is what a reply may carry beside its document. A
+        node that fails, stays silent or sends something malformed appears in `failures`.
         """
         answers: Answers[_Reply] = Answers()
         outstanding = set(
@@ -114,7 +117,7 @@ class Exchange:
         while outstanding and time.monotonic() < deadline:
             for reply in self._grid.pull_messages(outstanding):
                 outstanding.discard(reply.metadata.reply_to_message_id)
-                node = _sort_in(answers, reply, kind)
+                node = _sort_in(answers, reply, kind, beside)
                 if node in answers.received:
                     on_answer(node, answers.received[node])
                 tick()
@@ -144,14 +147,14 @@ def _message(action: str, node: int, request: Request) -> Message:
     return Message(RecordDict({RECORD: ConfigRecord(dict(record))}), dst_node_id=node, message_type=action)
 
 
-def _sort_in(answers: Answers[_Reply], reply: Message, kind: type[_Reply]) -> int:
+def _sort_in(answers: Answers[_Reply], reply: Message, kind: type[_Reply], beside: Beside | None) -> int:
     """Put a reply where it belongs and return its node."""
     node = reply.metadata.src_node_id
     if reply.has_error():
         answers.failures[node] = Failure(Reason.NO_PROOF, f"the node failed: {reply.error.reason}"[:500])
         return node
     try:
-        record = _only_record(reply.content)
+        record = _only_record(reply.content, beside)
         arrays = unpack_arrays(record["arrays"]) if "arrays" in record else None
         document = unpack_document(kind, record.get("document"))
         answers.received[node] = Answer(document, arrays, _sealed(record.get("sealed")))
@@ -160,13 +163,14 @@ def _sort_in(answers: Answers[_Reply], reply: Message, kind: type[_Reply]) -> in
     return node
 
 
-def _only_record(content: RecordDict) -> ConfigRecord:
+def _only_record(content: RecordDict, beside: Beside | None) -> ConfigRecord:
     """Return the one record of a reply; whoever sends more hopes that somebody reads it."""
     if set(content) != {RECORD} or RECORD not in content.config_records:
         raise WireError(f"the reply has records {sorted(content)[:5]}, expected one named {RECORD!r}")
     record = content.config_records[RECORD]
-    if not record.keys() <= FIELDS:
-        raise WireError(f"the reply has fields {sorted(record)[:5]}, expected some of {sorted(FIELDS)}")
+    fields = {"document"} if beside is None else {"document", beside}
+    if not record.keys() <= fields:
+        raise WireError(f"the reply has fields {sorted(record)[:5]}, expected some of {sorted(fields)}")
     return record
 
 

@@ -19,7 +19,7 @@ from zk0_proofs.rules.averaging import average_arrays, weight_of
 from zk0_proofs.rules.manifest import ContributionRecord, ExpertManifest, ExpertUpdateRecord, Refusal
 from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.signatures import verify as verify_signature
-from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Reason, Update
+from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Reason, Update, by_node
 
 from .campaign import enrol
 from .exchange import Answer, Failure, Request
@@ -56,9 +56,9 @@ def run_expert_campaign(
 
     # R1, R2: nodes train and sign.
     updates = network.journal.document(
-        f"{label}/R2-updates", _Updates, lambda: _collect(network, request, enrolled, base_arrays)
+        f"{label}/R2-updates", _Updates, lambda: _collect(network, label, request, enrolled, base_arrays)
     )
-    records = sorted(updates.records, key=lambda record: record.node)
+    records = sorted(updates.records, key=by_node)
 
     # R3: fixed before anything is averaged, as in a proven round.
     leaves = [update_leaf(_signed(request, record)) for record in records]
@@ -96,24 +96,37 @@ def run_expert_campaign(
 
 
 def _collect(
-    network: Network, request: ExpertRequest, enrolled: Mapping[Address, int], base: FloatArrays
+    network: Network,
+    label: str,
+    request: ExpertRequest,
+    enrolled: Mapping[Address, int],
+    base: FloatArrays,
 ) -> _Updates:
-    asked = {node: Request(request) for node, member in network.members.items() if member in enrolled}
+    arrivals = network.journal.arrivals(f"{label}/R2-updates", ExpertUpdateRecord)
+    came = {record.node for record in arrivals.documents}
+    asked = {
+        node: Request(request)
+        for node, member in network.members.items()
+        if member in enrolled and member not in came
+    }
+    failures: dict[int, Failure] = {}
+
+    def take(node: int, answer: Answer[ExpertReply]) -> None:
+        try:
+            arrivals.add(_accept(network, request, network.members[node], answer, base))
+        except ProofRejected as rejected:
+            failures[node] = Failure(Reason.of_check(rejected.check), str(rejected))
+
     with network.display.phase(
         f"train the action expert, {request.terms.local_steps} steps", len(asked)
     ) as bar:
-        answers = network.exchange.ask("train.expert", asked, ExpertReply, bar.tick)
-    records, failures = [], dict(answers.failures)
-    for node, answer in answers.received.items():
-        try:
-            records.append(_accept(network, request, network.members[node], answer, base))
-        except ProofRejected as rejected:
-            failures[node] = Failure(Reason.of_check(rejected.check), str(rejected))
+        answers = network.exchange.ask("train.expert", asked, ExpertReply, bar.tick, take, "arrays")
+    failures |= answers.failures
     refusals = tuple(
         Refusal(node=network.members[node], reason=int(failure.reason), message=failure.message[:500])
         for node, failure in failures.items()
     )
-    return _Updates(records=tuple(records), refusals=refusals)
+    return _Updates(records=tuple(arrivals.documents), refusals=refusals)
 
 
 def _accept(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -22,6 +22,31 @@ from zk0_proofs.messages import FloatArrays, pack_arrays, unpack_arrays
 STEP_LIMIT_BYTES = 1024 * 1024 * 1024
 
 _Kind = TypeVar("_Kind", bound=Document)
+
+
+class Arrivals(Generic[_Kind]):
+    """What parties handed in during a step, in the order of arrival; each is on disk before it counts.
+
+    A run that dies in the middle of a step asks only those again that had not answered, and never loses
+    what it acknowledged.
+    """
+
+    def __init__(self, folder: Path, kind: type[_Kind]) -> None:
+        self._folder = folder
+        self._kind = kind
+        self.documents: list[_Kind] = [self._read(path) for path in sorted(folder.glob("*.json"))]
+
+    def add(self, document: _Kind) -> None:
+        """Store the next document."""
+        path = self._folder / f"{len(self.documents):05}.json"
+        write_atomic(path, canonical_json(document.model_dump()))
+        self.documents.append(document)
+
+    def _read(self, path: Path) -> _Kind:
+        try:
+            return self._kind.model_validate_json(read_limited(path, STEP_LIMIT_BYTES))
+        except ValidationError as error:
+            raise StateError(f"{path} is no {self._kind.__name__}: {error}") from error
 
 
 class Journal:
@@ -64,6 +89,10 @@ class Journal:
         if not path.exists():
             write_atomic(path, pack_arrays(compute()))
         return unpack_arrays(read_limited(path, STEP_LIMIT_BYTES), STEP_LIMIT_BYTES)
+
+    def arrivals(self, step: str, kind: type[_Kind]) -> Arrivals[_Kind]:
+        """Return what came in during `step` so far."""
+        return Arrivals(self.folder / step, kind)
 
     def has(self, step: str) -> bool:
         """Return whether `step` is finished."""

@@ -44,6 +44,9 @@ class Ledger(Protocol):
     def sign(self, receipt: Receipt) -> bytes:
         """Return the aggregator's signature of a receipt."""
 
+    def registration_nonce(self, node: Address) -> int:
+        """Return the nonce that a node's next `Register` must carry."""
+
     def admit(self, registrations: Mapping[Address, tuple[Registration, bytes]]) -> None:
         """Register what must be registered and admit the nodes."""
 
@@ -87,6 +90,8 @@ class Auditor:
     address: Address
     key: Digest
     """X25519 key to which openings are sealed."""
+    signature: bytes
+    """The auditor's, of that key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +130,8 @@ class Campaign:
     basis_digest: Digest
     circuit: Digest
     enrolments: tuple[EnrolmentRecord, ...]
+    auditor: Auditor | None = None
+    """Who was given base and basis, and can recompute opened shards; None if nobody is there."""
     shape: Shape = READOUT_SHAPE
 
     def facts(self, round_number: int, model: CommittedWeights, ledger: Ledger) -> RoundFacts:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from zk0_proofs.messages import ReceiptRequest
 from zk0_proofs.rules.claims import RoundFacts
 from zk0_proofs.signatures import Receipt
-from zk0_proofs.types import Digest, Step
+from zk0_proofs.types import Address, Digest, Step
 
 from .exchange import Request
 from .network import Network
@@ -26,13 +26,16 @@ class Receipts:
     step: Step
     signatures: list[bytes] = field(default_factory=list)
 
-    def give(self, node: int, digest: Digest) -> None:
-        """Sign for `digest`, the next of this step, and send the receipt to Flower's node `node`."""
+    def give(self, member: Address, digest: Digest) -> None:
+        """Sign for `digest`, the next of this step, and send the receipt to `member` if it is connected.
+
+        Given again after a restart, a receipt has the same bytes.
+        """
         receipt = Receipt(
             aggregator=self.network.ledger.address,
             campaign=self.facts.campaign,
             round=self.facts.round,
-            node=self.network.members[node],
+            node=member,
             step=self.step,
             digest=digest,
             position=len(self.signatures),
@@ -49,4 +52,6 @@ class Receipts:
             position=receipt.position,
             signature=signature,
         )
-        self.network.exchange.tell("query.receipt", node, Request(message))
+        node = self.network.node_of(member)
+        if node is not None:
+            self.network.exchange.tell("query.receipt", node, Request(message))

@@ -64,7 +64,9 @@ def print_report(console: Console, nodes: Sequence[NodeLine], rounds: Sequence[R
     console.print(table)
     for line in nodes:
         if line.message:
-            console.print(f"round {line.round}, {line.node[:8]}: {line.message}", highlight=False)
+            console.print(
+                f"round {line.round}, {line.node[:8]}: {line.message}", highlight=False, markup=False
+            )
     table = _table("Rounds", "round", "proven gain of the average", "model in force", "transaction")
     for entry in rounds:
         table.add_row(

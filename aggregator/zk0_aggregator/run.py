@@ -57,7 +57,12 @@ def run_campaigns(network: Network, plan: Plan, circuit: Digest) -> Report:
     with network.display.phase("measure features of the new base"):
         folder = network.outputs / "global_model" / "base"
         statistics = base.publish(folder, expert.arrays, plan.public_data, plan.cache)
-    start = Base(digest=expert.manifest.model_digest, expert=expert.arrays, statistics=statistics)
+    start = Base(
+        campaign=expert.manifest.campaign,
+        digest=expert.manifest.model_digest,
+        expert=expert.arrays,
+        statistics=statistics,
+    )
     terms = _audited_terms(plan, network.auditor)
     campaign, basis = open_readout_campaign(network, "readout", terms, start, circuit)
 
@@ -81,7 +86,12 @@ def _audited_terms(plan: Plan, auditor: Auditor | None) -> CampaignTerms:
         return plan.readout_terms
     if auditor is None:
         raise ConfigError("audits were asked for, but no auditor is connected; start one, or ask for none")
-    fields = {"audits": plan.audits, "auditor": auditor.address, "auditor_key": auditor.key}
+    fields = {
+        "audits": plan.audits,
+        "auditor": auditor.address,
+        "auditor_key": auditor.key,
+        "auditor_signature": auditor.signature,
+    }
     return CampaignTerms(**plan.readout_terms.model_dump() | fields)
 
 

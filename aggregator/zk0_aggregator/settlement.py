@@ -67,15 +67,27 @@ class Settlement:
         )
         return register_circuit(self._ledger.sender(role="admin"), self._client, circuit)
 
+    def registration_nonce(self, node: Address) -> int:
+        """Return the nonce that a node's next `Register` must carry."""
+        return self._client.nonces(node)
+
     def admit(self, registrations: Mapping[Address, tuple[Registration, bytes]]) -> None:
-        """Relay the requests of nodes that the ledger does not know, and admit them as their registrar."""
+        """Relay the requests of nodes that the ledger does not know, and admit them as their registrar.
+
+        What the contract refuses about one node keeps no other out.
+        """
         for node, (registration, signature) in registrations.items():
-            if self._client.node_of(node) is NodeStatus.UNKNOWN:
-                self._send(
-                    f"register/{node}", self._client.register_by_sig(node, registration.deadline, signature)
-                )
-            if self._client.node_of(node) is NodeStatus.REGISTERED:
-                self._send(f"admit/{node}", self._client.admit(node), role="admin")
+            try:
+                self._admit(node, registration, signature)
+            except TransactionReverted as error:
+                logger.warning("node %s is not admitted: %s", node, error)
+
+    def _admit(self, node: Address, registration: Registration, signature: bytes) -> None:
+        if self._client.node_of(node) is NodeStatus.UNKNOWN:
+            call = self._client.register_by_sig(node, registration.deadline, signature)
+            self._send(f"register/{node}", call)
+        if self._client.node_of(node) is NodeStatus.REGISTERED:
+            self._send(f"admit/{node}", self._client.admit(node), role="admin")
 
     def open_campaign(self, base: Digest, basis: Digest, circuit: Digest, terms: CampaignTerms) -> Digest:
         """Open a campaign and return its id (C2)."""
@@ -100,19 +112,30 @@ class Settlement:
         """Return the hash of the block after `open_round` (R3).
 
         A block that nobody sealed in time is lost: the attempt is voided and the round opened again, both
-        visible on the ledger.
+        visible on the ledger. Anybody may seal and void, so either may have happened already.
         """
-        try:
-            return self._ledger.seal_seed(self._ledger.sender(), campaign, round_number)
-        except TransactionReverted as error:
-            if error.error != "SeedExpired":
-                raise
-        found = self._client.round_of(campaign, round_number)
-        logger.warning("round %d: the seed of attempt %d is lost", round_number, found.attempt)
-        key = f"void/{campaign.hex()}/{round_number}/{found.attempt}"
-        self._send(key, self._client.void_round(campaign, round_number))
-        self.open_round(campaign, round_number, found.updates_root)
+        if self._client.round_of(campaign, round_number).status is not RoundStatus.VOIDED:
+            try:
+                return self._ledger.seal_seed(self._ledger.sender(), campaign, round_number)
+            except TransactionReverted as error:
+                if error.error != "SeedExpired":
+                    raise
+            self._void(campaign, round_number)
+        self.open_round(campaign, round_number, self._client.round_of(campaign, round_number).updates_root)
         return self._ledger.seal_seed(self._ledger.sender(), campaign, round_number)
+
+    def _void(self, campaign: Digest, round_number: int) -> None:
+        attempt = self._client.round_of(campaign, round_number).attempt
+        logger.warning("round %d: the seed of attempt %d is lost", round_number, attempt)
+        try:
+            self._send(
+                f"void/{campaign.hex()}/{round_number}/{attempt}",
+                self._client.void_round(campaign, round_number),
+            )
+        except TransactionReverted as error:
+            if self._client.round_of(campaign, round_number).status is not RoundStatus.VOIDED:
+                raise
+            logger.info("round %d: voided by another account: %s", round_number, error)
 
     def mix_seed(self, campaign: Digest, round_number: int, nonces_root: Digest) -> Digest:
         """Mix the nodes' nonces into the sealed seed and return the final one (R3)."""

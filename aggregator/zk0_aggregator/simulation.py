@@ -255,13 +255,14 @@ def _network(
     exchange = Exchange(grid, options.step_timeout_s, stop)
     digest = PublicBase(base).digest
     count = options.nodes + (options.audits > 0)
-    members = identify_members(exchange, settlement, display, count, digest)
+    journal = Journal(run.folder / "state")
+    members = identify_members(exchange, settlement, journal, display, count, digest)
     return Network(
         exchange=exchange,
         ledger=settlement,
         commit=WeightCommitter(artifacts),
         check=EzklVerifier(artifacts).verify,
-        journal=Journal(run.folder / "state"),
+        journal=journal,
         display=display,
         outputs=run.folder,
         members=members.addresses,

@@ -23,7 +23,8 @@ from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Reason
 
 from . import steps
 from .network import Campaign, Network, SettledRound
-from .steps import Audits, ProofAnswers, Seed, Updates
+from .shard_audits import Audits, audit_shards
+from .steps import ProofAnswers, Seed, Updates
 
 logger = logging.getLogger(__name__)
 
@@ -62,26 +63,36 @@ def run_round(
 
     # R1, R2: nodes check the model against the ledger, solve for V and sign it; each gets a receipt.
     updates = journal.document(
-        f"{step}/R2-updates", Updates, lambda: steps.collect_updates(network, facts, previous)
+        f"{step}/R2-updates",
+        Updates,
+        lambda: steps.collect_updates(network, f"{step}/R2-updates", facts, previous),
     )
 
     # R3: the updates are fixed by their root before the seeding block exists.
     seal = journal.document(
-        f"{step}/R3-seed", Seed, lambda: steps.open_and_seal(network, facts, updates.records)
+        f"{step}/R3-seed", Seed, lambda: steps.open_and_seal(network, f"{step}/R3", facts, updates.records)
     )
     came = Submissions(seed=seal.seed, updates=updates.records, nonces=seal.nonces)
 
     # R4, R5: each node finds its update under the root, draws its shard, proves its step and reviews others'.
-    own = journal.document(f"{step}/R5-proofs", ProofAnswers, lambda: steps.challenge(network, facts, came))
+    own = journal.document(
+        f"{step}/R5-proofs", ProofAnswers, lambda: steps.challenge(network, f"{step}/R5-proofs", facts, came)
+    )
     came = replace(came, answers=own.records)
     reviews = Reviews(facts, came, check, network.commit)
     later = journal.document(
-        f"{step}/R5-reviews", ProofAnswers, lambda: steps.substitute(network, facts, came, reviews)
+        f"{step}/R5-reviews",
+        ProofAnswers,
+        lambda: steps.substitute(network, f"{step}/R5-reviews", facts, came, reviews),
     )
     came = replace(came, substitutes=later.records)
 
     # R6: drawn nodes open a shard to the auditor; fixed rules decide who enters.
-    audits = journal.document(f"{step}/R6-audits", Audits, lambda: steps.audit(network, facts, came))
+    audits = journal.document(
+        f"{step}/R6-audits",
+        Audits,
+        lambda: audit_shards(network, f"{step}/R6-audits", facts, came, campaign.auditor),
+    )
     came = replace(
         came,
         verdicts={Address(verdict.node): verdict for verdict in audits.verdicts},
@@ -95,7 +106,7 @@ def run_round(
     replies = journal.document(
         f"{step}/R7-proofs",
         ProofAnswers,
-        lambda: steps.prove_average(network, facts, came, average, judgements, check),
+        lambda: steps.prove_average(network, f"{step}/R7-proofs", facts, came, average, judgements, check),
     )
     progress = _measure(network, facts, came, average, replies, check)
     in_force = average if progress.accepted else model

@@ -48,7 +48,7 @@ class ChainRound:
     """Sample roots enrolled in the campaign of this ledger that made the base."""
     retired_before: Mapping[Address, frozenset[int]] = field(default_factory=dict)
     """Shards opened to an auditor in earlier rounds."""
-    retired_here: Mapping[Address, int] = field(default_factory=dict)
+    retired_here: Mapping[Address, frozenset[int]] = field(default_factory=dict)
     """Shards opened to the auditor in this round."""
     proven_on_chain: frozenset[str] = frozenset()
     """Nodes whose own proof of this round the contract has verified."""
@@ -206,13 +206,13 @@ class ChainReader:
     def _retired(self, campaign: Digest, number: int) -> dict[str, Any]:
         """Return the shards retired before round `number`, and those retired in it."""
         before: dict[Address, frozenset[int]] = {}
-        here: dict[Address, int] = {}
+        here: dict[Address, frozenset[int]] = {}
         for event in self._index.events("ShardRetired", campaign=campaign):
             node, index = Address(event.arguments["node"]), int(event.arguments["index"])
             if event.arguments["round"] < number:
                 before[node] = before.get(node, frozenset()) | {index}
             elif event.arguments["round"] == number:
-                here[node] = index
+                here[node] = here.get(node, frozenset()) | {index}
         return {"retired_before": before, "retired_here": here}
 
     def _code(self, circuit: Circuit | None) -> bytes:

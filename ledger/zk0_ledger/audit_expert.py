@@ -18,7 +18,7 @@ from zk0_proofs.rules.averaging import average_arrays, weight_of
 from zk0_proofs.rules.manifest import ContributionRecord, ExpertManifest, ExpertUpdateRecord
 from zk0_proofs.signatures import verify as verify_signature
 from zk0_proofs.statement import Claim
-from zk0_proofs.types import Address, Contribution, Digest, Evidence, Update
+from zk0_proofs.types import Address, Contribution, Digest, Evidence, Update, by_node
 from zk0_proofs.verifier import Outcome
 
 from .audit_chain import ChainRound
@@ -46,7 +46,7 @@ class ExpertAudit:
     @cached_property
     def _records(self) -> list[ExpertUpdateRecord]:
         """Return the updates in the order of their leaves and of the sums in the mean."""
-        return sorted(self._manifest.updates, key=lambda record: record.node)
+        return sorted(self._manifest.updates, key=by_node)
 
     @property
     def claims(self) -> Sequence[Claim]:

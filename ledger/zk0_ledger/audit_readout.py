@@ -34,7 +34,7 @@ from .audit_common import (
     model_before,
     refusals_by_node,
 )
-from .audit_report import Check, repeated, require_equal, require_none, show
+from .audit_report import Check, NotChecked, repeated, require_equal, require_none, show
 from .audit_submissions import SubmissionAudit, by_node, foreign
 
 
@@ -171,10 +171,7 @@ class ReadoutAudit:
                     ("code of the verifier on the chain", keccak(self._chain.verifier_code), keccak(code))
                 )
         require_equal(comparisons)
-        remarks = " (DEV SRS)" if self._circuit.dev_srs else ""
-        if code is None:
-            remarks += "; the verifier on the chain is not compared: its code is not packaged"
-        return f"circuit {show(self._circuit.id)}{remarks}"
+        return f"circuit {show(self._circuit.id)}{' (DEV SRS)' if self._circuit.dev_srs else ''}"
 
     def _check_model_before(self) -> str:
         require_equal(
@@ -278,4 +275,9 @@ class ReadoutAudit:
             f"the contract verified a proof of {node}, which is recomputed as unproven"
             for node in sorted(self._chain.proven_on_chain - proven)
         )
+        if self._chain.proven_on_chain and self._circuit.verifier_code is None:
+            raise NotChecked(
+                f"the contract says that {len(self._chain.proven_on_chain)} proofs hold; the code of the "
+                "verifier that it asked is not packaged for this SRS, so nobody compared it"
+            )
         return f"{len(self._chain.proven_on_chain)} of {len(proven)} proven contributions"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,10 +18,11 @@ from zk0_proofs.rules.claims import (
     signed_update,
     update_leaves,
 )
-from zk0_proofs.rules.manifest import AnswerRecord, ReadoutManifest, UpdateRecord
+from zk0_proofs.rules.manifest import AnswerRecord, ReadoutManifest, UpdateRecord, VerdictRecord
 from zk0_proofs.signatures import Receipt, update_hash
 from zk0_proofs.signatures import verify as verify_signature
 from zk0_proofs.types import ZERO_DIGEST, Address, Finding, Step
+from zk0_proofs.types import by_node as by_address
 
 from .audit_chain import ChainRound
 from .audit_report import repeated, require_equal, require_none, show
@@ -112,7 +113,7 @@ class SubmissionAudit:
         require_none(problems)
         leaves = [
             nonce_leaf(self._facts.campaign, self._facts.round, Address(record.node), record.nonce)
-            for record in sorted(nonces, key=lambda record: record.node)
+            for record in sorted(nonces, key=by_address)
         ]
         root, block = merkle_root(leaves), self._chain.block_seed
         wanted = bool(nonces) if self._facts.terms.nonces else False
@@ -148,43 +149,56 @@ class SubmissionAudit:
 
     def check_shard_audits(self) -> str:
         """Hold verdicts and retired shards against the draw and the auditor's signatures (R6)."""
-        drawn = self._submissions.audited(self._facts)
+        due = self._submissions.audits_due(self._facts)
         verdicts = self._manifest.verdicts
         problems = repeated([record.node for record in verdicts], "verdicts")
+        problems += self._key_problems()
         for record in verdicts:
-            problems += self._problems_of(record.node, drawn)
+            problems += self._verdict_problems(record, due)
         problems += [
             f"a refusal says that {node} opened nothing, which the draw does not ask to"
-            for node in sorted(self._submissions.unopened - set(drawn))
+            for node in sorted(self._submissions.unopened - due.keys())
         ]
-        problems += [
-            f"shard {index} of {node} was retired in this round, which no draw asks for"
-            for node, index in sorted(self._chain.retired_here.items())
-            if node not in drawn or index != self._own_index(node)
-        ]
+        problems += self._retirement_problems(due)
         require_none(problems)
-        if not drawn:
+        if not due:
             return "none drawn"
         failed = sum(record.finding != Finding.HOLDS for record in verdicts)
-        silent = len(drawn) - len(verdicts)
-        remark = f"; {silent} drawn and without a verdict" if silent else ""
+        silent = len(due.keys() - {record.node for record in verdicts} - self._submissions.unopened)
+        remark = f"; {silent} drawn and without a verdict, by the aggregator's word" if silent else ""
         return f"{len(verdicts)} shards recomputed by {self._facts.terms.auditor}, {failed} failed{remark}"
 
-    def _problems_of(self, node: str, drawn: Collection[str]) -> list[str]:
-        """Return what is wrong with the verdict on `node`."""
-        record = self._submissions.verdicts[Address(node)]
-        answer = self._submissions.answers.get(Address(node))
-        proof = answer.about(node) if answer is not None else None
-        if node not in drawn:
-            return [f"a verdict is about {node}, which the draw does not ask to open anything"]
-        if proof is None or not is_about(self._facts, record, proof):
-            return [f"the verdict on {node} is not the auditor's on the shard of its proof"]
-        if self._chain.retired_here.get(Address(node)) != proof.shard_index:
-            return [f"shard {proof.shard_index} of {node} was opened and is not retired on the ledger"]
+    def _key_problems(self) -> list[str]:
+        try:
+            self._facts.terms.require_auditor(self._facts.domain)
+        except ProofRejected as rejected:
+            return [f"openings are sealed to a key that is not the auditor's: {rejected}"]
         return []
 
-    def _own_index(self, node: Address) -> int | None:
-        return self._facts.drawn_shard(self._submissions.seed, node, node)
+    def _verdict_problems(self, record: VerdictRecord, due: Mapping[Address, int]) -> list[str]:
+        node = Address(record.node)
+        if node not in due:
+            return [f"a verdict is about {node}, which the draw does not ask to open anything"]
+        proof = self._submissions.answers[node].about(node)
+        if proof is None or not is_about(self._facts, record, proof):
+            return [f"the verdict on {node} is not the auditor's on the shard of its proof"]
+        return []
+
+    def _retirement_problems(self, due: Mapping[Address, int]) -> list[str]:
+        """Return which shards were retired though no audit asked for it, or are still drawn after one."""
+        retired = self._chain.retired_here
+        asked = {Address(record.node) for record in self._manifest.verdicts} | self._submissions.unopened
+        problems = [
+            f"shard {index} of {node} was opened and is not retired on the ledger"
+            for node, index in due.items()
+            if node in asked and index not in retired.get(node, ())
+        ]
+        return problems + [
+            f"shard {index} of {node} was retired in this round, which no draw asks for"
+            for node, indices in retired.items()
+            for index in sorted(indices)
+            if due.get(node) != index
+        ]
 
 
 def much_alike(facts: RoundFacts, records: Sequence[UpdateRecord]) -> list[str]:

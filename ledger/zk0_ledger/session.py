@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
-from zk0_proofs.errors import ConfigError, LedgerError, WrongChain
+from zk0_proofs.errors import ConfigError, LedgerError, TransactionReverted, WrongChain
 from zk0_proofs.types import Digest
 
 from .accounts import dev_account, load_keystore, read_password
@@ -168,7 +168,12 @@ class Ledger:
         if found.status is RoundStatus.OPENED:
             self._wait_for_block(found.opened_block + _SEED_DEPTH)
             key = f"seal/{self.client.address}/{campaign.hex()}/{round_number}/{found.attempt}"
-            sender.send(key, self.client.seal_seed(campaign, round_number))
+            try:
+                sender.send(key, self.client.seal_seed(campaign, round_number))
+            except TransactionReverted:
+                # Anybody may seal: whoever was faster stored the same block's hash.
+                if self.client.round_of(campaign, round_number).status is RoundStatus.OPENED:
+                    raise
             found = self.client.round_of(campaign, round_number)
         if not any(found.seed):
             raise LedgerError(

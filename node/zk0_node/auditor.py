@@ -21,7 +21,7 @@ from zk0_proofs.digest import (
     sample_root_from_path,
     shard_leaf,
 )
-from zk0_proofs.errors import DataError, LedgerError, WireError, Zk0Error
+from zk0_proofs.errors import DataError, LedgerError, WireError, WitnessOutOfRange
 from zk0_proofs.messages import (
     AuditReply,
     AuditRequest,
@@ -32,12 +32,12 @@ from zk0_proofs.messages import (
     ObserveRequest,
 )
 from zk0_proofs.readout import READOUT_SHAPE, Rows
-from zk0_proofs.signatures import SealedOpening, Verdict, sign
+from zk0_proofs.signatures import OpeningKey, SealedOpening, Verdict, sign
 from zk0_proofs.signatures import verify as verify_signature
 from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Enrolment, Finding, Point
 
 from .basis import Basis
-from .campaigns import CampaignRecord, require_campaign
+from .campaigns import CampaignRecord, require_campaign, require_circuit
 from .data import sample_bytes, sample_digest
 from .identity import opening_key, public_opening_key
 from .learning import Learner
@@ -61,20 +61,28 @@ class Auditor(Party):
         return Learner(self.settings)
 
     def identify(self, request: IdentifyRequest) -> IdentifyReply:
-        """C0: say who audits, and to which key openings are to be sealed."""
+        """C0: say who audits, and to which key openings are to be sealed; only its own signature counts."""
+        key = OpeningKey(auditor=self.address, key=public_opening_key(self.account))
         return IdentifyReply(
             node=self.address,
             base_digest=self.learner.public_base_digest,
-            auditor_key=public_opening_key(self.account),
+            auditor_key=key.key,
+            auditor_signature=sign(self.account, self.ledger.domain, key),
         )
 
     def observe(self, request: ObserveRequest, arrays: FloatArrays) -> ObserveReply:
         """C3: keep a campaign's base and basis, after checking them against the ledger.
 
         Raises:
-            LedgerError: the ledger has another campaign.
+            LedgerError: the ledger has another campaign, or one that names another auditor or circuit.
             WireError: the sent expert does not make the base.
         """
+        own = OpeningKey(auditor=self.address, key=public_opening_key(self.account))
+        if request.terms.opening_key != own:
+            raise LedgerError(
+                f"the campaign's auditor is {request.terms.auditor or 'nobody'}, or has another key than "
+                f"{self.address}; nothing to audit"
+            )
         expert = {n.removeprefix("expert/"): a for n, a in arrays.items() if n.startswith("expert/")}
         basis = Basis.from_arrays(
             {n.removeprefix("basis/"): a for n, a in arrays.items() if n.startswith("basis/")}
@@ -85,6 +93,7 @@ class Auditor(Party):
                 f"the sent expert makes base 0x{made.hex()}, the request names 0x{request.base_digest.hex()}"
             )
         require_campaign(self.ledger, request.campaign, request.base_digest, basis.digest, request.terms)
+        require_circuit(self.ledger, request.campaign, self.artifacts.circuit_id)
         self.learner.keep_expert(request.base_digest, expert)
         folder = self.campaign(request.campaign)
         basis.save(self._basis_file(request.campaign))
@@ -96,9 +105,12 @@ class Auditor(Party):
     def audit(self, request: AuditRequest, sealed: bytes) -> AuditReply:
         """R6: recompute a drawn node's opened shard and sign the verdict.
 
+        Faults of the auditor's own end the step without a verdict: they say nothing about the node.
+
         Raises:
             LedgerError: the draw names no audit of this node, or it is not enrolled.
             ProofRejected: the node did not sign this opening, so nothing is found about the node.
+            StateError: the auditor was not given the campaign.
         """
         campaign, node = request.roster.campaign, Address(request.node)
         record = self.campaign(campaign).record
@@ -113,10 +125,12 @@ class Auditor(Party):
         context = (self.ledger.domain, campaign, found.round, node)
         try:
             opening = open_sealed(sealed, opening_key(self.account), context)
-            finding = self._finding(record, enrolment, index, commitment, opening)
+            self.learner.require_opened(opening)
         except (WireError, DataError) as error:
             logger.warning("opening of %s in round %d: %s", node, found.round, error)
             finding = Finding.UNREADABLE
+        else:
+            finding = self._finding(record, enrolment, index, commitment, opening)
         verdict = Verdict(
             auditor=self.address,
             campaign=campaign,
@@ -150,7 +164,7 @@ class Auditor(Party):
             return Finding.OTHER_ROWS
         try:
             committed = commit_shard(self.artifacts, opening.rows, opening.salts)
-        except Zk0Error as error:
+        except WitnessOutOfRange as error:
             logger.warning("rows of %s: %s", enrolment.node, error)
             return Finding.OTHER_COMMITMENT
         return Finding.HOLDS if committed == commitment else Finding.OTHER_COMMITMENT

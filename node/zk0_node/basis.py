@@ -100,10 +100,9 @@ class Gram:
         return Gram(xx=q.T @ self.xx @ q, xy=q.T @ self.xy, rows=self.rows)
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file."""
-        write_atomic(
-            path, save_safetensors({"xx": self.xx, "xy": self.xy, "rows": np.array([self.rows], np.int64)})
-        )
+        """Write a safetensors file that only the operator can read: the sums tell much of the data."""
+        content = save_safetensors({"xx": self.xx, "xy": self.xy, "rows": np.array([self.rows], np.int64)})
+        write_atomic(path, content, mode=0o600)
 
     @classmethod
     def load(cls, path: Path) -> Gram:

@@ -86,15 +86,25 @@ class CampaignFolder:
             raise StateError(f"{self.folder}/round-{round_number}.json is damaged: {error}") from error
 
     def signed_step(self, round_number: int, base_model_digest: Digest) -> SignedStep | None:
-        """Return what the node signed in a round from that model, if it did."""
+        """Return what the node signed in a round from that model, if it did.
+
+        Raises:
+            StateError: it signed from another model; a round is signed once.
+        """
         if not (self.folder / f"round-{round_number}.json").exists():
             return None
         step = self.step(round_number)
-        return step if step.base_model_digest == base_model_digest else None
+        if step.base_model_digest != base_model_digest:
+            raise StateError(
+                f"this node signed round {round_number} from model 0x{step.base_model_digest.hex()}, asked "
+                f"is 0x{base_model_digest.hex()}; the chain was rewritten, take no part and tell the others"
+            )
+        return step
 
     def save_step(self, step: SignedStep) -> None:
-        """Keep what the node signs, before it is sent."""
-        write_atomic(self.folder / f"round-{step.round}.json", canonical_json(step.model_dump()))
+        """Keep what the node signs, before it is sent; its nonce is secret until it is revealed."""
+        content = canonical_json(step.model_dump())
+        write_atomic(self.folder / f"round-{step.round}.json", content, mode=0o600)
 
     def fix_average(self, round_number: int, weights: Integers) -> None:
         """Note the average that this node proves something about in a round; there is one a round.
@@ -201,6 +211,34 @@ def require_model(ledger: LedgerClient, campaign: Digest, model: Digest) -> None
         raise LedgerError(
             f"the aggregator sent model 0x{model.hex()}, the ledger has 0x{in_force.hex()} in force; "
             "take no part and tell the others"
+        )
+
+
+def require_next(ledger: LedgerClient, campaign: Digest, round_number: int) -> None:
+    """Return if round `round_number` is the one that follows the last settled round (R1).
+
+    Raises:
+        LedgerError: it is another one, whose update could be asked for twice.
+    """
+    settled = ledger.campaign_of(campaign).settled_rounds
+    if round_number != settled + 1:
+        raise LedgerError(
+            f"the aggregator asks for round {round_number}, the ledger has {settled} settled rounds, so "
+            f"{settled + 1} is next; take no part and tell the others"
+        )
+
+
+def require_circuit(ledger: LedgerClient, campaign: Digest, circuit: Digest) -> None:
+    """Return if the campaign's proofs are of the circuit that this party works with.
+
+    Raises:
+        LedgerError: they are not, so commitments would not compare.
+    """
+    pinned = ledger.campaign_of(campaign).circuit_id
+    if pinned != circuit:
+        raise LedgerError(
+            f"campaign 0x{campaign.hex()} is about circuit 0x{pinned.hex()}, this party has "
+            f"0x{circuit.hex()}; install the release and the SRS of the campaign"
         )
 
 

@@ -11,6 +11,7 @@ from platformdirs import user_cache_path, user_data_path
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from zk0_proofs.encoding import ChecksumAddress
 from zk0_proofs.errors import ConfigError
 from zk0_proofs.files import read_limited
 
@@ -46,7 +47,7 @@ class NodeSettings(BaseSettings):
     manifests: str | None = None
     # Whom this node opens drawn shards to, raw samples included. It takes no part in campaigns that name
     # another auditor, nor, without one, in campaigns with audits.
-    auditor: str | None = None
+    auditor: ChecksumAddress | None = None
     # Last part of the episodes, kept out of training. At least 256 distinct frames are needed.
     held_out_fraction: float = Field(default=0.15, gt=0, lt=1)
     # Threads of torch: more train faster, 1 gives the same bytes on every machine of a kind.

@@ -16,7 +16,7 @@ import numpy as np
 from zk0_proofs.artifacts import CircuitArtifacts
 from zk0_proofs.commitments import SaltSource, insecure_salt_source
 from zk0_proofs.digest import arrays_digest, keccak_abi, sample_path, sample_root
-from zk0_proofs.errors import StateError
+from zk0_proofs.errors import DataError, StateError
 from zk0_proofs.files import read_limited, write_atomic
 from zk0_proofs.messages import FloatArrays, pack_arrays, unpack_arrays
 from zk0_proofs.readout import Rows
@@ -107,10 +107,17 @@ class Learner:
         return TrainedExpert(arrays=policy.arrays(), loss_before=before, loss_after=after)
 
     def propose(self, base: Digest, expert: FloatArrays, statistics: FloatArrays) -> Floats:
-        """Return the node's ridge proposal [D, 6] on the base with this expert (C1)."""
+        """Return the node's ridge proposal [D, 6] on the base with this expert (C1).
+
+        There is one a base: proposals under many statistics would say more about the data.
+        """
         self.keep_expert(base, expert)
-        moments = FeatureStatistics.of_moments(statistics["mean"], statistics["std"])
-        return propose(self._gram(base, expert, moments))
+        path = self._settings.home / "proposals" / f"{base.hex()}.safetensors"
+        if not path.exists():
+            moments = FeatureStatistics.of_moments(statistics["mean"], statistics["std"])
+            proposal = propose(self._gram(base, expert, moments))
+            write_atomic(path, pack_arrays({"proposal": proposal}))
+        return unpack_arrays(read_limited(path, _EXPERT_LIMIT_BYTES))["proposal"]
 
     def prepare_campaign(
         self,
@@ -134,6 +141,22 @@ class Learner:
     def keep_expert(self, base: Digest, expert: FloatArrays) -> None:
         """Keep the action expert of a base for later steps."""
         write_atomic(self._base_file(base), pack_arrays(expert))
+
+    def require_opened(self, opening: Opening) -> None:
+        """Return if opened samples are such as the policy reads (R6).
+
+        Raises:
+            DataError: other cameras, or another width of states or actions.
+        """
+        wanted, samples = self._policy.requirements, opening.samples
+        found = (set(samples.images), samples.state.shape[1:], samples.actions.shape[1:])
+        expected = (
+            set(wanted.cameras),
+            (wanted.state_dim,),
+            (self._policy.chunk_size, wanted.action_dim),
+        )
+        if found != expected:
+            raise DataError(f"opened samples have cameras, state and action {found}, expected {expected}")
 
     def recompute_rows(
         self, base: Digest, basis: Basis, campaign: Digest, node: Address, shard: int, opening: Opening

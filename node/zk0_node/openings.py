@@ -23,6 +23,7 @@ from safetensors.numpy import save as save_safetensors
 
 from zk0_proofs.digest import keccak_abi
 from zk0_proofs.errors import WireError
+from zk0_proofs.field import MODULUS
 from zk0_proofs.messages import OPENING_LIMIT_BYTES
 from zk0_proofs.readout import READOUT_SHAPE, Rows
 from zk0_proofs.types import Address, Digest, LedgerDomain
@@ -36,6 +37,8 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 _WORDS_LIMIT_BYTES = 1_000_000
+MAX_SAMPLES = 2**23
+"""Held-out samples of a node at most: the permutation that draws among them is in memory."""
 _SEAL_BYTES = 64
 """At least the encapsulated key and the tag, by which a sealed opening is longer."""
 
@@ -111,10 +114,17 @@ def _opening(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Opening:
     for name, block in ((STATE_KEY, samples.state), (ACTION_KEY, samples.actions)):
         if not np.isfinite(block).all():
             raise ValueError(f"{name} holds NaN or infinite values")
+    if any(0 in block.shape for block in samples.images.values()):
+        raise ValueError("an image has no pixels")
     if samples.valid.min() < 1 or samples.valid.max() > samples.actions.shape[1]:
         raise ValueError("an episode ends outside its action chunk")
+    for word in words:
+        word.encode()  # JSON can carry half characters, which no tokenizer takes
+    count = int(_array(arrays, "count", np.int64, 1)[0])
+    if not rows <= count <= MAX_SAMPLES:
+        raise ValueError(f"{count} held-out samples, expected {rows} to {MAX_SAMPLES}")
     return Opening(
-        count=int(_array(arrays, "count", np.int64, 1)[0]),
+        count=count,
         samples=samples,
         sample_salts=_array(arrays, "sample_salts", np.uint8, rows, 32),
         sample_paths=_array(arrays, "sample_paths", np.uint8, rows, None, 32),
@@ -122,8 +132,15 @@ def _opening(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Opening:
             _array(arrays, "z", np.int16, rows, shape.features).astype(np.int64),
             _array(arrays, "y", np.int16, rows, shape.outputs).astype(np.int64),
         ),
-        salts=_array(arrays, "salts", np.uint8, 32 * shape.salts).tobytes(),
+        salts=_salts(_array(arrays, "salts", np.uint8, 32 * shape.salts).tobytes()),
     )
+
+
+def _salts(content: bytes) -> bytes:
+    elements = (content[start : start + 32] for start in range(0, len(content), 32))
+    if any(int.from_bytes(element, "little") >= MODULUS for element in elements):
+        raise ValueError("a salt is no field element")
+    return content
 
 
 def _array(

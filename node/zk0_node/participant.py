@@ -64,7 +64,9 @@ from .campaigns import (
     CampaignRecord,
     SignedStep,
     require_campaign,
+    require_circuit,
     require_model,
+    require_next,
     require_published,
 )
 from .config import NodeSettings
@@ -115,7 +117,6 @@ class Participant(Party):
         offer = MemberOffer(
             num_examples=self.learner.num_examples,
             sample_root=self.learner.sample_root(),
-            nonce=registration.nonce,
             registration=sign(self.account, self.ledger.domain, registration),
         )
         return IdentifyReply(node=self.address, base_digest=self.learner.public_base_digest, member=offer)
@@ -142,7 +143,7 @@ class Participant(Party):
     # C1, C3
 
     def propose(self, request: ProposeRequest, arrays: FloatArrays) -> tuple[ProposeReply, FloatArrays]:
-        """C1: fit a ridge proposal on the base whose expert the aggregator sends."""
+        """C1: fit a ridge proposal on a base that the ledger has in force; there is one proposal a base."""
         expert = _named(arrays, "expert/")
         statistics = _named(arrays, "statistics/")
         found = model_digest(self.learner.public_base_digest, ZERO_DIGEST, arrays_digest(expert))
@@ -150,6 +151,7 @@ class Participant(Party):
             raise WireError(
                 f"the sent expert makes base 0x{found.hex()}, the request names 0x{request.base_digest.hex()}"
             )
+        require_model(self.ledger, request.campaign, request.base_digest)
         proposal = self.learner.propose(request.base_digest, expert, statistics)
         return ProposeReply(node=self.address), {"proposal": proposal}
 
@@ -180,6 +182,7 @@ class Participant(Party):
     def _commit_to_rows(self, request: EnrolRequest, basis: Basis) -> Digest:
         """Return the root over the node's shards, computed the first time."""
         require_campaign(self.ledger, request.campaign, request.base_digest, basis.digest, request.terms)
+        require_circuit(self.ledger, request.campaign, self.artifacts.circuit_id)
         self._require_auditor(request.terms)
         folder = self.campaign(request.campaign)
         if not folder.shards.exist:
@@ -194,12 +197,13 @@ class Participant(Party):
         return folder.shards.data_root(request.campaign, self.address)
 
     def _require_auditor(self, terms: CampaignTerms) -> None:
-        """Consent to audits is the operator's: raw samples leave the node in them."""
-        if terms.auditor != self.settings.auditor:
+        """Consent to audits is the operator's: raw samples leave the node in them, for one reader's key."""
+        if terms.auditor is not None and terms.auditor != self.settings.auditor:
             raise ConfigError(
-                f"the campaign opens samples to {terms.auditor or 'nobody'}, the settings allow "
+                f"the campaign opens samples to {terms.auditor}, the settings allow "
                 f"{self.settings.auditor or 'nobody'}; set `auditor` to take part"
             )
+        terms.require_auditor(self.ledger.domain)
 
     # R1, R2
 
@@ -214,6 +218,7 @@ class Participant(Party):
         if model_digest(record.base_digest, record.basis_digest, old.digest) != request.base_model_digest:
             raise LedgerError("the sent V is not that of the model digest in the request; take no part")
         require_model(self.ledger, request.campaign, request.base_model_digest)
+        require_next(self.ledger, request.campaign, request.round)
         if request.round > 1:
             self._require_published(request)
 
@@ -276,6 +281,11 @@ class Participant(Party):
     def prove_own(self, request: ChallengeRequest) -> AnswerReply:
         """R5: prove the own step and review drawn candidates, if the updates were fixed (R4)."""
         sealed, step = self._sealed(request.roster)
+        sealed.require_first_candidates(
+            self.address,
+            [Address(candidate.node) for candidate in request.candidates],
+            self.campaign(sealed.campaign).record.terms.reviewers,
+        )
         reviews = self._reviewed_steps(sealed, step, request.candidates)
         return self._answer(sealed, step, [(self.address, step.new), *reviews])
 
@@ -290,6 +300,10 @@ class Participant(Party):
         """Return each candidate's step as the average would apply it, if the draw asks this node for it."""
         folder = self.campaign(sealed.campaign)
         terms = folder.record.terms
+        weights = {
+            member: folder.weight_of(member, self.ledger, sealed.campaign, terms.weight_cap)
+            for member in (sealed.roster if candidates else ())
+        }
         steps = []
         for candidate in candidates:
             node = Address(candidate.node)
@@ -297,10 +311,6 @@ class Participant(Party):
             committed = commit_weights(self.artifacts, candidate.weights)
             if v_digest(candidate.weights, committed) != sealed.roster[node].v_digest:
                 raise LedgerError(f"the sent V of {node} is not the one under the root; nothing is proven")
-            weights = {
-                member: folder.weight_of(member, self.ledger, sealed.campaign, terms.weight_cap)
-                for member in sealed.roster
-            }
             applied = applied_step(own.old, candidate.weights, weights[node], sum(weights.values()))
             steps.append((node, applied))
         return steps

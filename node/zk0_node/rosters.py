@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zk0_ledger.client import LedgerClient
@@ -10,7 +11,7 @@ from zk0_proofs.digest import merkle_root, nonce_leaf, update_leaf
 from zk0_proofs.errors import LedgerError
 from zk0_proofs.messages import Roster, RosterEntry
 from zk0_proofs.rules.challenge import draw_audited, draw_reviewers, draw_shard
-from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Update
+from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Update, by_node, by_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,26 @@ class SealedRound:
         if index is None:
             raise LedgerError(f"all shards of {prover} are retired; it can join the next campaign")
         return index
+
+    def require_first_candidates(
+        self, reviewer: Address, candidates: Sequence[Address], reviewers: int
+    ) -> None:
+        """Return if `candidates` are those for whom the draw names `reviewer` among the first.
+
+        Raises:
+            LedgerError: some are left out or added: the aggregator chooses who reviews whom.
+        """
+        drawn = {
+            candidate
+            for candidate in self.roster
+            if reviewer
+            in draw_reviewers(self.seed, self.campaign, self.round, candidate, self.roster.keys(), reviewers)
+        }
+        if set(candidates) != drawn or len(candidates) != len(drawn):
+            raise LedgerError(
+                f"the aggregator asks for reviews of {sorted(candidates, key=by_value)}, the draw of round "
+                f"{self.round} names this node for {sorted(drawn, key=by_value)}; nothing is proven"
+            )
 
     def require_reviewer(self, reviewer: Address, candidate: Address, reviewers: int) -> None:
         """Return if the draw names `reviewer` for `candidate`, as one of the first or as a substitute.
@@ -76,7 +97,7 @@ def require_fixed(ledger: LedgerClient, roster: Roster) -> dict[Address, RosterE
                 nonce_digest=entry.nonce_digest,
             )
         )
-        for node, entry in sorted(entries.items())
+        for node, entry in sorted(entries.items(), key=lambda entry: by_value(entry[0]))
     ]
     found, root = ledger.round_of(roster.campaign, roster.round), merkle_root(leaves)
     if len(entries) != len(roster.entries) or root != found.updates_root:
@@ -121,7 +142,7 @@ def require_sealed(ledger: LedgerClient, roster: Roster, nonces: bool) -> Sealed
     found = require_seed(ledger, roster.campaign, roster.round, nonces)
     leaves = [
         nonce_leaf(roster.campaign, roster.round, Address(record.node), record.nonce)
-        for record in sorted(roster.nonces, key=lambda record: record.node)
+        for record in sorted(roster.nonces, key=by_node)
     ]
     if merkle_root(leaves) != found.nonces_root:
         raise LedgerError(

@@ -7,21 +7,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from eth_account import Account
 
 from tests.ledger_parties import BASE, BASIS
-from tests.networks import Kind, SyntheticNetwork
+from tests.networks import COLUMNS, Kind, SyntheticNetwork
 from zk0_aggregator.settlement import Settlement
-from zk0_aggregator.steps import _roster
+from zk0_aggregator.steps import roster_of
 from zk0_ledger.audit_receipts import check_receipts, read_receipts
 from zk0_ledger.config import load_config
 from zk0_ledger.entries import RoundResult
 from zk0_ledger.manifests import ManifestFolder
 from zk0_ledger.proving import provable
 from zk0_ledger.session import Ledger, open_ledger
+from zk0_node.basis import Gram
 from zk0_node.campaigns import require_campaign, require_published
+from zk0_node.identity import public_opening_key
+from zk0_node.participant import Participant
 from zk0_node.rosters import require_sealed
 from zk0_proofs.artifacts import CircuitArtifacts
 from zk0_proofs.digest import keccak, merkle_root, model_digest, nonce_leaf
@@ -36,6 +38,7 @@ from zk0_proofs.messages import (
     ReviewRequest,
     Roster,
     UpdateRequest,
+    pack_document,
 )
 from zk0_proofs.rules import admission
 from zk0_proofs.rules.challenge import draw_reviewers
@@ -48,12 +51,12 @@ from zk0_proofs.rules.manifest import (
     manifest_digest,
 )
 from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.signatures import Receipt, sign, update_hash
+from zk0_proofs.signatures import OpeningKey, Receipt, sign, update_hash
 from zk0_proofs.statement import CommittedWeights
-from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Evidence, Reason, Step
+from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Evidence, Reason, Step, by_value
 from zk0_proofs.verifier import EzklVerifier
 
-from .play import Play
+from .play import Play, forge
 from .stage import LIAR, Stage
 
 Lie = Callable[[Stage], ReadoutManifest]
@@ -370,17 +373,8 @@ def test_other_rules_for_one_node(reviewed: Stage, play: Play) -> None:
         require_campaign(client, reviewed.facts.campaign, BASE, BASIS, terms)
 
 
-def test_two_updates_of_one_round(reviewed: Stage, play: Play) -> None:
-    """asks a node for a second update of a round, to choose between them"""
-    manifest, node = reviewed.manifest, reviewed.node(0)
-    step = node.campaign(manifest.campaign).signed_step(1, manifest.base_model_digest)
-    assert step is not None
-    assert np.array_equal(step.new, reviewed.update(0).weights)
-    play.note("node", "a node that is asked again answers with what it has signed")
-
-
 def _roster_of(stage: Stage, **changes: object) -> Roster:
-    roster = _roster(stage.facts, stage.came.updates, stage.came.nonces)
+    roster = roster_of(stage.facts, stage.came.updates, stage.came.nonces)
     return roster.model_copy(update=changes)
 
 
@@ -444,11 +438,31 @@ def test_an_audit_that_nobody_drew(sealed: Stage, play: Play) -> None:
 
 def test_an_auditor_that_the_operator_did_not_choose(reviewed: Stage, play: Play) -> None:
     """names itself as the auditor of a campaign"""
-    terms = CampaignTerms(
-        audits=1, auditor=reviewed.network.settlement.address, auditor_key=keccak(b"key"), nonces=True
-    )
+    domain, account = reviewed.facts.domain, reviewed.network.chain.sender().account
+    key = OpeningKey(auditor=reviewed.network.settlement.address, key=keccak(b"key"))
+    terms = _audited(key, sign(account, domain, key))
     with play.refused("node", ConfigError, "opens samples to"):
         reviewed.node(0)._require_auditor(terms)
+
+
+def test_an_auditor_with_another_key(reviewed: Stage, play: Play) -> None:
+    """names the operator's auditor with a key of its own, to read the samples itself"""
+    domain, account = reviewed.facts.domain, reviewed.network.chain.sender().account
+    node, auditor = reviewed.node(0), Account.from_key(keccak(b"trusted auditor"))
+    own_key = public_opening_key(account)
+    key = OpeningKey(auditor=Address(auditor.address), key=own_key)
+    trusting = Participant(node.settings.model_copy(update={"auditor": auditor.address}))
+    trusting.ledger = node.ledger
+    with play.refused("node", ProofRejected, "OpeningKey is signed by"):
+        trusting._require_auditor(_audited(key, forge(account, domain, key)))
+    true = OpeningKey(auditor=key.auditor, key=public_opening_key(auditor))
+    trusting._require_auditor(_audited(true, sign(auditor, domain, true)))
+
+
+def _audited(key: OpeningKey, signature: bytes) -> CampaignTerms:
+    return CampaignTerms(
+        audits=1, auditor=key.auditor, auditor_key=key.key, auditor_signature=signature, nonces=True
+    )
 
 
 def test_fishing_by_averages(reviewed: Stage, play: Play) -> None:
@@ -516,6 +530,8 @@ class Opened:
     roster: Roster
     root: Digest
     nonces: tuple[NonceRecord, ...]
+    request: UpdateRequest
+    """What the nodes were asked for their updates."""
     before_the_block: Path
     """The chain before the round's seed was sealed."""
 
@@ -546,8 +562,28 @@ def opened(fresh: SyntheticNetwork) -> Opened:
     root = merkle_root(update_leaves(facts, updates))
     fresh.settlement.open_round(facts.campaign, 1, root)
     steps = [(node.address, node.campaign(facts.campaign).step(1)) for node in fresh.nodes.values()]
-    nonces = tuple(NonceRecord(node=address, nonce=step.nonce) for address, step in sorted(steps))
-    return Opened(fresh, _roster(facts, updates), root, nonces, fresh.folder / "before")
+    steps.sort(key=lambda entry: by_value(entry[0]))
+    nonces = tuple(NonceRecord(node=address, nonce=step.nonce) for address, step in steps)
+    return Opened(fresh, roster_of(facts, updates), root, nonces, request, fresh.folder / "before")
+
+
+def test_two_updates_of_one_round(opened: Opened, play: Play) -> None:
+    """asks a node for a second update of a round, to choose between them"""
+    node, campaign = opened.network.nodes[0], opened.network.campaign.id
+    signed = node.train_readout(opened.request)
+    gram = node.campaign(campaign).gram_file
+    content = gram.read_bytes()
+    Gram.empty(COLUMNS, 6).save(gram)  # had it to solve again, it would find V = 0
+    assert pack_document(node.train_readout(opened.request)) == pack_document(signed)
+    gram.write_bytes(content)
+    assert signed.weights.any()
+    play.note("node", "a node that is asked again answers with what it has signed")
+    with play.refused("node", LedgerError, "settled rounds"):
+        node.train_readout(opened.request.model_copy(update={"round": 2}))
+    step = node.campaign(campaign).step(1)
+    with play.refused("node", StateError, "signed round 1 from model"):
+        node.campaign(campaign).signed_step(1, keccak(b"another model"))
+    assert pack_document(node.campaign(campaign).step(1)) == pack_document(step)
 
 
 def test_a_challenge_without_a_seed(opened: Opened, play: Play) -> None:

@@ -1,276 +1,65 @@
 """A node cheats the auditor.
 
-A tiny SmolVLA, two shipped recordings, a real auditor and a real chain: one node is honest, the other had
-committed to rows that do not follow from its recording. Every member of the round is drawn.
+Every member of the round is drawn: an honest node, and one whose rows do not follow from its recording.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from eth_account import Account
+from rich.console import Console
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from tests.ledger_parties import FAR_FUTURE_S
+from tests.networks import DirectExchange
+from zk0_aggregator.journal import Journal
+from zk0_aggregator.network import Auditor as AuditorParty
+from zk0_aggregator.network import Network
+from zk0_aggregator.progress import Display
 from zk0_aggregator.settlement import Settlement
-from zk0_aggregator.steps import _roster
+from zk0_aggregator.shard_audits import Audits, audit_shards
+from zk0_aggregator.steps import roster_of
 from zk0_ledger.session import Ledger
 from zk0_node import openings
-from zk0_node.auditor import ROW_TOLERANCE, Auditor, is_near
-from zk0_node.bases import train_public_base
-from zk0_node.basis import Basis, build_basis
-from zk0_node.behaviour import Behaviour
-from zk0_node.campaigns import CampaignRecord, SignedStep
-from zk0_node.config import NodeSettings
+from zk0_node.auditor import ROW_TOLERANCE, is_near
 from zk0_node.data import Samples
 from zk0_node.features import FeatureStatistics
 from zk0_node.identity import opening_key, public_opening_key
 from zk0_node.openings import Opening, open_sealed, seal_opening
-from zk0_node.participant import Participant
+from zk0_node.party import Party
 from zk0_node.policies.base import STATISTICS_FILE
-from zk0_node.rows import held_out_rows
 from zk0_proofs.artifacts import CircuitArtifacts
-from zk0_proofs.commitments import commit_weights, insecure_salt_source
-from zk0_proofs.digest import arrays_digest, keccak, merkle_root, model_digest
-from zk0_proofs.errors import LedgerError, ProofRejected, WireError
-from zk0_proofs.messages import AuditRequest, ChallengeRequest, ObserveRequest, OpenRequest
-from zk0_proofs.readout import Rows, zero_weights
-from zk0_proofs.rules.admission import Judgement, judge
-from zk0_proofs.rules.claims import RoundFacts, Submissions, signed_update, update_leaves
-from zk0_proofs.rules.manifest import AnswerRecord, UpdateRecord, VerdictRecord
-from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.signatures import Registration, SealedOpening, Verdict, sign, verify
-from zk0_proofs.statement import CommittedWeights
-from zk0_proofs.types import ZERO_DIGEST, Address, Enrolment, Finding, Integers, Reason
+from zk0_proofs.commitments import commit_weights
+from zk0_proofs.digest import arrays_digest, keccak, model_digest
+from zk0_proofs.errors import LedgerError, ProofRejected, StateError, WireError
+from zk0_proofs.messages import (
+    AuditReply,
+    AuditRequest,
+    ChallengeRequest,
+    ObserveRequest,
+    OpenRequest,
+    ProposeRequest,
+)
+from zk0_proofs.readout import Rows
+from zk0_proofs.rules.claims import RoundFacts, Submissions
+from zk0_proofs.signatures import SealedOpening, Verdict
+from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Finding, Integers, Reason
 from zk0_proofs.verifier import EzklVerifier
 
+from .audit_stage import HONEST, INVENTOR, USED_COLUMNS, Builder, Stage
 from .play import Play, forge
-
-DEMONSTRATIONS = Path(__file__).parents[2] / "demonstrations"
-USED_COLUMNS = 7
-HONEST, INVENTOR = 0, 1
-
-
-class Shows(Behaviour):
-    """Shows the auditor something else than what it committed to."""
-
-    def __init__(self) -> None:
-        self.change: Callable[[Opening], Opening] = lambda opening: opening
-
-    def choose_opening(self, opening: Opening) -> Opening:
-        return self.change(opening)
-
-
-@dataclass
-class Stage:
-    """A sealed round with two nodes of which both are drawn for an audit."""
-
-    facts: RoundFacts
-    nodes: list[Participant]
-    updates: list[UpdateRecord]
-    seed: bytes
-    auditor: Auditor
-    settlement: Settlement
-    answers: dict[Address, AnswerRecord] = field(default_factory=dict)
-
-    def opened(self, place: int, change: Callable[[Opening], Opening] = lambda opening: opening) -> bytes:
-        """Return what a node seals to the auditor and signs, with what it shows changed."""
-        node = self.nodes[place]
-        node.behaviour.change = change  # type: ignore[attr-defined]
-        reply, sealed = node.open_shard(OpenRequest(roster=_roster(self.facts, self.updates)))
-        self.handed_in(place, sealed, reply.signature)
-        return sealed
-
-    def handed_in(self, place: int, sealed: bytes, signature: bytes) -> None:
-        """Require that a node signed what it hands in."""
-        opening = SealedOpening(
-            campaign=self.facts.campaign, round=1, node=self.nodes[place].address, digest=keccak(sealed)
-        )
-        verify(self.facts.domain, opening, signature)
-
-    def found(self, place: int, sealed: bytes) -> Finding:
-        """Return what the auditor finds, after checking its signature."""
-        return Finding(self.verdict(place, sealed).finding)
-
-    def verdict(self, place: int, sealed: bytes, signer: int | None = None) -> VerdictRecord:
-        """Return the auditor's signed verdict on what a node signs, or somebody else in its name."""
-        node, key = self.nodes[place], self.nodes[place if signer is None else signer].account
-        opening = SealedOpening(
-            campaign=self.facts.campaign, round=1, node=node.address, digest=keccak(sealed)
-        )
-        index = self.facts.drawn_shard(self.seed, node.address, node.address)  # type: ignore[arg-type]
-        assert index is not None
-        shard = node.campaign(self.facts.campaign).shards.opening(self.facts.campaign, node.address, index)
-        request = AuditRequest(
-            roster=_roster(self.facts, self.updates),
-            node=node.address,
-            shard_commitment=shard.commitment,
-            shard_path=shard.path,
-            signature=forge(key, self.facts.domain, opening),
-        )
-        reply = self.auditor.audit(request, sealed)
-        return VerdictRecord(**{name: getattr(reply, name) for name in VerdictRecord.model_fields})
-
-    def judged(self, place: int, check: Any, commit: Any, **came: Any) -> Judgement:
-        """Return what becomes of a node whose own proof holds."""
-        submissions = Submissions(seed=self.seed, updates=self.updates, answers=self.answers, **came)  # type: ignore[arg-type]
-        address = self.nodes[place].address
-        return next(
-            j for j in judge(self.facts, submissions, check, commit) if j.contribution.node == address
-        )
 
 
 @pytest.fixture(scope="module")
 def stage(ledger: Ledger, circuit: CircuitArtifacts, tmp_path_factory: pytest.TempPathFactory) -> Stage:
     """Return a sealed round."""
-    return _Builder(tmp_path_factory.mktemp("audits"), ledger, circuit).stage()
-
-
-class _Builder:
-    """Makes the stage step by step, as the protocol does."""
-
-    def __init__(self, folder: Path, ledger: Ledger, artifacts: CircuitArtifacts) -> None:
-        self._folder, self._ledger, self._artifacts = folder, ledger, artifacts
-        self._settlement = Settlement(ledger, folder.name, folder)
-        self._base = folder / "base"
-        train_public_base(str(DEMONSTRATIONS / "public"), 2, self._base, folder / "cache")
-        self._nodes = [self._party(Participant, place) for place in (HONEST, INVENTOR)]
-        for node in self._nodes:
-            node.behaviour = Shows()
-        self._auditor = self._party(Auditor, 2)
-
-    @cached_property
-    def _basis(self) -> Basis:
-        statistics = FeatureStatistics.load(self._base / STATISTICS_FILE)
-        proposal = np.random.default_rng(0).normal(size=(statistics.mean.size, 6)).astype(np.float32)
-        return build_basis([proposal / np.linalg.norm(proposal)], statistics)
-
-    @cached_property
-    def _terms(self) -> CampaignTerms:
-        return CampaignTerms(
-            used_columns=USED_COLUMNS,
-            reviewers=0,
-            margin="0",
-            audits=2,
-            auditor=self._auditor.address,
-            auditor_key=public_opening_key(self._auditor.account),
-        )
-
-    @cached_property
-    def _expert(self) -> dict[str, np.ndarray]:
-        return dict(self._auditor.learner._restored().arrays())
-
-    def stage(self) -> Stage:
-        settlement, base = self._settlement, self._base_digest
-        settlement.admit(dict(map(self._registration, self._nodes)))
-        settlement.admit({})
-        circuit = settlement.pin_circuit(self._artifacts)
-        campaign = settlement.open_campaign(base, self._basis.digest, circuit, self._terms)
-        enrolments = {
-            node.address: self._enrol(campaign, place, node) for place, node in enumerate(self._nodes)
-        }
-        self._brief(campaign)
-        zero = CommittedWeights(
-            values=zero_weights(), commitment=commit_weights(self._artifacts, zero_weights())
-        )
-        facts = RoundFacts(
-            domain=settlement.domain,
-            circuit=circuit,
-            campaign=campaign,
-            round=1,
-            terms=self._terms,
-            base_model_digest=model_digest(base, self._basis.digest, zero.digest),
-            base=zero,
-            enrolments=enrolments,
-        )
-        updates = [self._update(facts, place, node) for place, node in enumerate(self._nodes)]
-        settlement.open_round(campaign, 1, merkle_root(update_leaves(facts, updates)))
-        seed = settlement.seal_seed(campaign, 1)
-        return Stage(facts, self._nodes, updates, seed, self._auditor, settlement)
-
-    @property
-    def _base_digest(self) -> Any:
-        return model_digest(
-            self._auditor.learner.public_base_digest, ZERO_DIGEST, arrays_digest(self._expert)
-        )
-
-    def _party(self, kind: Any, place: int) -> Any:
-        home = self._folder / f"party-{place}"
-        auditor = Account.from_key(keccak(f"{self._folder.name} party 2".encode())).address
-        settings = NodeSettings(
-            data=str(DEMONSTRATIONS / ("red-to-green", "blue-to-yellow", "public")[place]),
-            policy=str(self._base),
-            home=home,
-            cache=self._folder / "cache",
-            auditor=auditor,
-        )
-        party = kind(settings)
-        party.account = Account.from_key(keccak(f"{self._folder.name} party {place}".encode()))
-        party.ledger, party.artifacts = self._ledger.client, self._artifacts
-        return party
-
-    def _registration(self, node: Participant) -> tuple[Address, tuple[Registration, bytes]]:
-        request = Registration(node=node.address, nonce=0, deadline=FAR_FUTURE_S)
-        return node.address, (request, sign(node.account, self._settlement.domain, request))
-
-    def _enrol(self, campaign: Any, place: int, node: Participant) -> Enrolment:
-        """Commit to the rows of the node's recording; the inventor's targets are moved to suit it (C3)."""
-        learner, folder = node.learner, node.campaign(campaign)
-        learner.keep_expert(self._base_digest, self._expert)
-        rows = held_out_rows(
-            learner._restored(self._expert), learner._held_out, self._basis, campaign, node.address
-        )
-        if place == INVENTOR:
-            rows = [Rows(block.z, np.clip(block.y + 100, -8188, 8187) * (np.arange(6) < 6)) for block in rows]
-        folder.shards.create(rows, self._artifacts, insecure_salt_source(place))
-        folder.save_record(
-            CampaignRecord(base_digest=self._base_digest, basis_digest=self._basis.digest, terms=self._terms)
-        )
-        enrolment = Enrolment(
-            campaign=campaign,
-            node=node.address,
-            data_root=folder.shards.data_root(campaign, node.address),
-            sample_root=learner.sample_root(),
-            num_examples=learner.num_examples,
-        )
-        self._settlement.enrol(enrolment, sign(node.account, self._settlement.domain, enrolment))
-        return enrolment
-
-    def _brief(self, campaign: Any) -> None:
-        arrays = {f"expert/{name}": array for name, array in self._expert.items()}
-        arrays |= {f"basis/{name}": array for name, array in self._basis.to_arrays().items()}
-        request = ObserveRequest(campaign=campaign, base_digest=self._base_digest, terms=self._terms)
-        assert self._auditor.observe(request, arrays).node == self._auditor.address
-
-    def _update(self, facts: RoundFacts, place: int, node: Participant) -> UpdateRecord:
-        """Return a small step of the constant towards the mean of the node's own targets."""
-        rows = node.campaign(facts.campaign).shards.rows(0)
-        values: Integers = zero_weights()
-        values[USED_COLUMNS - 1] = np.rint(rows.y.mean(axis=0) * 2**16 / 2**10 / 4).astype(np.int64)
-        step = SignedStep(
-            round=1,
-            base_model_digest=facts.base_model_digest,
-            old=facts.base.values,
-            new=values,
-            commitment=commit_weights(self._artifacts, values),
-        )
-        node.campaign(facts.campaign).save_step(step)
-        unsigned = UpdateRecord(
-            node=node.address,
-            weights=values,
-            commitment=step.commitment,
-            nonce_digest=ZERO_DIGEST,
-            signature=bytes(65),
-        )
-        signature = sign(node.account, facts.domain, signed_update(facts, unsigned))
-        return unsigned.model_copy(update={"signature": signature})
+    return Builder(tmp_path_factory.mktemp("audits"), ledger, circuit).stage()
 
 
 def _with_samples(opening: Opening, change: Callable[[dict[str, Any]], None]) -> Opening:
@@ -302,6 +91,26 @@ def _other_words(fields: dict[str, Any]) -> None:
 def _swapped(fields: dict[str, Any]) -> None:
     for block in (*fields["images"].values(), fields["state"], fields["actions"], fields["valid"]):
         block[[0, 1]] = block[[1, 0]]
+
+
+def _no_pixels(fields: dict[str, Any]) -> None:
+    fields["images"] = {name: block[:, :0] for name, block in fields["images"].items()}
+
+
+def _other_camera(fields: dict[str, Any]) -> None:
+    fields["images"] = {f"{name}_2": block for name, block in fields["images"].items()}
+
+
+def _wide_state(fields: dict[str, Any]) -> None:
+    fields["state"] = np.repeat(fields["state"], 9, axis=1)
+
+
+def _short_chunk(fields: dict[str, Any]) -> None:
+    fields["actions"], fields["valid"] = fields["actions"][:, :1], np.ones_like(fields["valid"])
+
+
+def _half_character(fields: dict[str, Any]) -> None:
+    fields["words"] = ("\ud800", *fields["words"][1:])
 
 
 def _longer_episode(fields: dict[str, Any]) -> None:
@@ -445,7 +254,7 @@ def test_text_that_nests_without_end(stage: Stage, play: Play, monkeypatch: pyte
 @pytest.fixture(scope="module")
 def proven(stage: Stage, circuit: CircuitArtifacts) -> Stage:
     """Return the stage with both nodes' own proofs."""
-    request = ChallengeRequest(roster=_roster(stage.facts, stage.updates), candidates=())
+    request = ChallengeRequest(roster=roster_of(stage.facts, stage.updates), candidates=())
     for node in stage.nodes:
         stage.answers[node.address] = node.prove_own(request).record
     return stage
@@ -527,7 +336,7 @@ def test_a_shard_that_nobody_drew(stage: Stage, play: Play) -> None:
     sealed = stage.opened(HONEST)
     opening = SealedOpening(campaign=facts.campaign, round=1, node=node.address, digest=keccak(sealed))
     request = AuditRequest(
-        roster=_roster(facts, stage.updates),
+        roster=roster_of(facts, stage.updates),
         node=node.address,
         shard_commitment=other.commitment,
         shard_path=other.path,
@@ -541,3 +350,206 @@ def test_an_opening_in_a_nodes_name(stage: Stage, play: Play) -> None:
     """(the aggregator) frames a node with an opening of its own making"""
     with play.refused("auditor", ProofRejected, "SealedOpening is signed by"):
         stage.verdict(HONEST, b"garbage in the name of a node", signer=INVENTOR)
+
+
+@dataclass(frozen=True)
+class Relay:
+    """The aggregator's side of the audits: what it asks, stores and passes on."""
+
+    network: Network
+    exchange: DirectExchange
+    facts: RoundFacts
+    submissions: Submissions
+    auditor: Party
+
+    def audits(self, step: str, *, without_auditor: bool = False) -> Audits:
+        """Return what the audits of the round lead to, as the step named `step`."""
+        key = public_opening_key(self.auditor.account)
+        auditor = AuditorParty(node=2, address=self.auditor.address, key=key, signature=bytes(65))
+        return audit_shards(
+            self.network, step, self.facts, self.submissions, None if without_auditor else auditor
+        )
+
+    def asked(self, place: int, action: str) -> int:
+        """Return how often a party was asked for something."""
+        return self.exchange.asked.count((place, action))
+
+
+@pytest.fixture
+def relay(proven: Stage, ledger: Ledger, tmp_path: Path) -> Relay:
+    """Return an aggregator that is about to have both nodes audited."""
+    exchange = DirectExchange({**dict(enumerate(proven.nodes)), 2: proven.auditor})
+    for node in proven.nodes:
+        node.behaviour.change = lambda opening: opening  # type: ignore[attr-defined]
+    settlement = Settlement(ledger, "audits through an aggregator", tmp_path)
+    network = Network(
+        exchange=exchange,
+        ledger=settlement,
+        commit=lambda values: commit_weights(proven.auditor.artifacts, values),
+        check=EzklVerifier(proven.auditor.artifacts).verify,
+        journal=Journal(tmp_path / "state"),
+        display=Display(Console(file=io.StringIO())),
+        outputs=tmp_path,
+        members={place: node.address for place, node in enumerate(proven.nodes)},
+    )
+    came = Submissions(seed=Digest(proven.seed), updates=proven.updates, answers=proven.answers)
+    return Relay(network, exchange, proven.facts, came, proven.auditor)
+
+
+def findings(audits: Audits) -> dict[str, Finding]:
+    """Return what was found, by node."""
+    return {record.node: Finding(record.finding) for record in audits.verdicts}
+
+
+def test_audits_pass_through_the_aggregator_and_are_not_repeated(relay: Relay, proven: Stage) -> None:
+    audits = relay.audits("R6")
+    assert findings(audits) == {
+        proven.nodes[HONEST].address: Finding.HOLDS,
+        proven.nodes[INVENTOR].address: Finding.OTHER_ROWS,
+    }
+    assert audits.refusals == ()
+    again = relay.audits("R6")
+    assert again.model_dump() == audits.model_dump()
+    assert relay.asked(2, "query.audit") == 2
+
+
+def test_nothing_is_opened_without_an_auditor(relay: Relay, proven: Stage) -> None:
+    assert relay.audits("R6", without_auditor=True) == Audits()
+    assert relay.exchange.asked == []
+
+
+def test_a_node_that_hands_in_nothing(relay: Relay, proven: Stage, play: Play) -> None:
+    """hands in nothing when it is drawn"""
+    relay.exchange.silent = {INVENTOR}
+    audits = relay.audits("R6")
+    (refusal,) = audits.refusals
+    assert (refusal.node, refusal.reason) == (proven.nodes[INVENTOR].address, Reason.NOT_OPENED)
+    assert findings(audits) == {proven.nodes[HONEST].address: Finding.HOLDS}
+    play.note("aggregator", f"{Reason.NOT_OPENED.name}: {refusal.message}")
+
+
+def test_an_opening_under_another_signature(relay: Relay, proven: Stage, play: Play) -> None:
+    """hands in an opening that it did not sign"""
+    inventor, honest = proven.nodes[INVENTOR], proven.nodes[HONEST]
+    _, others = honest.open_shard(OpenRequest(roster=roster_of(proven.facts, proven.updates)))
+    with pytest.MonkeyPatch.context() as patch:
+        signed, _ = inventor.open_shard(OpenRequest(roster=roster_of(proven.facts, proven.updates)))
+        patch.setattr(inventor, "open_shard", lambda _request: (signed, others))
+        audits = relay.audits("R6")
+    assert [refusal.reason for refusal in audits.refusals] == [Reason.NOT_OPENED]
+    assert relay.asked(2, "query.audit") == 1
+    play.note("aggregator", f"{Reason.NOT_OPENED.name}: {audits.refusals[0].message}")
+
+
+CRASHES: dict[str, Callable[[Opening], Opening]] = {
+    "images without pixels": lambda o: _with_samples(o, _no_pixels),
+    "images of a camera that the policy does not have": lambda o: _with_samples(o, _other_camera),
+    "states of another width": lambda o: _with_samples(o, _wide_state),
+    "chunks of another length": lambda o: _with_samples(o, _short_chunk),
+    "half a character": lambda o: _with_samples(o, _half_character),
+    "more samples than fit into memory": lambda o: replace(o, count=2**40),
+    "salts that are no field elements": lambda o: replace(o, salts=b"\xff" * len(o.salts)),
+}
+
+
+@pytest.mark.parametrize("attack", CRASHES)
+def test_what_could_crash_the_auditor(relay: Relay, proven: Stage, play: Play, attack: str) -> None:
+    """opens {}, to crash the auditor instead of being found out"""
+    node = proven.nodes[INVENTOR]
+    node.behaviour.change = CRASHES[attack]  # type: ignore[attr-defined]
+    alone = replace(relay.submissions, answers={node.address: relay.submissions.answers[node.address]})
+    found = findings(replace(relay, submissions=alone).audits("R6"))[node.address]
+    assert found is Finding.UNREADABLE
+    play.note("auditor", found.name)
+
+
+def test_a_fault_of_the_auditors_own_is_nobodys_guilt(
+    relay: Relay, proven: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Rows:
+        raise StateError("the auditor's disk is full")
+
+    monkeypatch.setattr(proven.auditor.learner, "recompute_rows", fail)
+    audits = relay.audits("R6")
+    assert audits == Audits()
+    assert relay.asked(2, "query.audit") == 2
+
+
+def test_an_impostor_in_the_auditors_place(relay: Relay, proven: Stage, play: Play) -> None:
+    """(an outsider) answers in the auditor's place"""
+    reply = proven.auditor.audit
+    other = proven.nodes[INVENTOR].account
+
+    def forged(request: AuditRequest, sealed: bytes) -> AuditReply:
+        true = reply(request, sealed)
+        lie = Verdict(
+            auditor=proven.auditor.address,
+            campaign=proven.facts.campaign,
+            round=1,
+            node=Address(true.node),
+            shard_leaf=true.shard_leaf,
+            finding=Finding.OTHER_SAMPLES,
+        )
+        signature = forge(other, proven.facts.domain, lie)
+        return true.model_copy(update={"finding": int(lie.finding), "signature": signature})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proven.auditor, "audit", forged)
+        audits = relay.audits("R6")
+    assert audits == Audits()
+    play.note("aggregator", "a verdict that the auditor did not sign is not kept and refuses nobody")
+
+
+def test_an_own_proof_on_another_shard(relay: Relay, proven: Stage, play: Play) -> None:
+    """proves on another shard than the drawn one, to have that opened"""
+    node = proven.nodes[INVENTOR].address
+    proof = relay.submissions.answers[node].proofs[0]
+    moved = proof.model_copy(update={"shard_index": (proof.shard_index + 1) % 8})
+    answers = {
+        **relay.submissions.answers,
+        node: relay.submissions.answers[node].model_copy(update={"proofs": (moved,)}),
+    }
+    changed = replace(relay, submissions=replace(relay.submissions, answers=answers))
+    assert findings(changed.audits("R6")) == {proven.nodes[HONEST].address: Finding.HOLDS}
+    assert changed.asked(INVENTOR, "query.open") == 0
+    judgement = proven.judged(
+        INVENTOR,
+        EzklVerifier(proven.auditor.artifacts).verify,
+        relay.network.commit,
+        **{"answers": answers},
+    )
+    assert not judgement.admitted
+    play.note("aggregator", f"not asked to open anything, and refused: {judgement.message}")
+
+
+def test_a_campaign_of_another_auditor(proven: Stage, play: Play) -> None:
+    """(the aggregator) gives an auditor a campaign that names another one"""
+    terms = proven.facts.terms.model_copy(update={"auditor_key": keccak(b"another key")})
+    request = ObserveRequest(campaign=proven.facts.campaign, base_digest=keccak(b"base"), terms=terms)
+    with play.refused("auditor", LedgerError, "nothing to audit"):
+        proven.auditor.observe(request, {})
+
+
+def test_proposals_on_a_base_of_its_choice(stage: Stage, play: Play) -> None:
+    """(the aggregator) asks for proposals on models of its making, to learn about the training data"""
+    node = stage.nodes[HONEST]
+    expert = node.learner._restored().arrays()
+    made = model_digest(node.learner.public_base_digest, ZERO_DIGEST, arrays_digest(expert))
+    request = ProposeRequest(campaign=stage.facts.campaign, base_digest=made)
+    with play.refused("node", LedgerError, "in force"):
+        node.propose(request, {f"expert/{name}": array for name, array in expert.items()})
+    play.residual("Nothing bounds the number of campaigns")
+
+
+def test_many_proposals_on_one_base(stage: Stage, play: Play) -> None:
+    """(the aggregator) asks again with other statistics, to learn more from another scaling"""
+    node = stage.nodes[HONEST]
+    expert = dict(node.learner._restored().arrays())
+    base = keccak(b"a base that is in force")
+    statistics = FeatureStatistics.load(Path(node.settings.policy) / STATISTICS_FILE)
+    moments = {"mean": statistics.mean, "std": statistics.std}
+    first = node.learner.propose(base, expert, moments)
+    second = node.learner.propose(base, expert, {**moments, "std": 2 * statistics.std})
+    assert first.any()
+    assert np.array_equal(first, second)
+    play.note("node", "a node that is asked again answers with its first proposal on that base")

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from tests.audit_parties import (
-    TERMS,
     Party,
     Settled,
+    audited_terms,
     fake_parties,
     make_manifest,
     nonces_root,
@@ -45,7 +45,7 @@ from zk0_proofs.rules import claims
 from zk0_proofs.rules.manifest import ProofRecord, ReadoutManifest, manifest_bytes, manifest_digest
 from zk0_proofs.signatures import Registration, sign
 from zk0_proofs.statement import Claim, Statement
-from zk0_proofs.types import Address, Digest, Evidence, Integers, Proof, Reason
+from zk0_proofs.types import Address, Digest, Evidence, Integers, Proof, Reason, by_node
 from zk0_proofs.verifier import EzklVerifier, Outcome
 
 SEED = 1
@@ -143,17 +143,15 @@ def play(ledger: Ledger, artifacts: CircuitArtifacts) -> tuple[list[Party], Any,
     """Play a round up to its manifest, without recording it."""
     client, sender, shards = ledger.client, ledger.sender(), Shards(artifacts)
     circuit = pin_circuit(ledger, artifacts)
-    drawn = fake_parties()
+    drawn, terms = fake_parties(), audited_terms(client.domain)
     parties = [shards.party(drawn[0], 1), shards.party(drawn[1], 2), *drawn[2:]]
     for party in parties:
         admit(ledger, party)
     opened = sender.send(
-        "campaign", client.open_campaign(BASE, BASIS, circuit, TERMS.digest, TERMS.threshold(256))
+        "campaign", client.open_campaign(BASE, BASIS, circuit, terms.digest, terms.threshold(256))
     )
     campaign = client.opened_campaign(opened)
-    enrolments = sorted(
-        (p.enrolment(client.domain, campaign) for p in parties), key=lambda record: record.node
-    )
+    enrolments = sorted((p.enrolment(client.domain, campaign) for p in parties), key=by_node)
     for record in enrolments:
         sender.send(f"enrol/{record.node}", client.enrol(record.enrolment(campaign), record.signature))
 

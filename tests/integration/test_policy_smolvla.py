@@ -299,7 +299,7 @@ def test_row_integers_are_those_of_the_float_features(policy, frames, readout):
     basis, held_out = readout[0], frames[1]
     node, campaign = Address("0x" + "11" * 20), Digest(bytes([7]) * 32)
     drawn = draw_rows(campaign, node, 2, held_out.valid, (policy.chunk_size, policy.padded_action_dim))
-    rows = compute_rows(policy, held_out, basis, drawn)
+    rows = compute_rows(policy, held_out.take, basis, drawn)
     row = 200
     sample = held_out.take(drawn.sample[row : row + 1])
     one = Draws(noise=drawn.draws.noise[row : row + 1], time=drawn.draws.time[row : row + 1])

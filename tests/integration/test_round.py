@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -117,13 +118,67 @@ def test_running_the_round_again_repeats_nothing(network: SyntheticNetwork, outc
     network.exchange.silent = set()
 
 
+class Killed(Exception):
+    """Stands for the end of the aggregator's process."""
+
+
+STEPS = ("train.update", "query.reveal", "query.prove", "query.prove_average")
+
+
+@pytest.fixture(scope="module")
+def second(network: SyntheticNetwork, outcome: RoundOutcome) -> RoundOutcome:
+    """Return a round whose aggregator dies after the first answer of every step, and each time goes on."""
+    died: set[str] = set()
+    ask, previous = network.exchange.ask, manifest_digest(outcome.manifest)
+
+    def ask_and_die(action: str, requests: Any, kind: Any, tick: Any, take: Any) -> Any:
+        def take_and_die(node: int, answer: Any) -> None:
+            take(node, answer)
+            if action in STEPS and action not in died:
+                died.add(action)
+                raise Killed
+
+        return ask(action, requests, kind, tick, take_and_die)
+
+    network.exchange.asked.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network.exchange, "ask", ask_and_die)
+        for _ in STEPS:
+            with pytest.raises(Killed):
+                run_round(
+                    network.network, network.campaign, 2, outcome.model, manifest_digest(outcome.manifest)
+                )
+        found = run_round(
+            network.network, network.campaign, 2, outcome.model, manifest_digest(outcome.manifest)
+        )
+    assert died == set(STEPS)
+    return found
+
+
+def test_whoever_answered_before_a_crash_is_not_asked_again(
+    network: SyntheticNetwork, second: RoundOutcome
+) -> None:
+    for action in STEPS:
+        assert network.exchange.asked.count((VICTIM, action)) == 1, action
+    assert network.address(VICTIM) in {update.node for update in second.manifest.updates}
+
+
+def test_a_crash_changes_no_receipt(network: SyntheticNetwork, second: RoundOutcome) -> None:
+    for index in (0, 1):
+        names = [path.name.split("-") for path in (network.nodes[index].settings.home / "receipts").iterdir()]
+        steps = [name[2] for name in names if name[1] == "2"]
+        assert {"update", "nonce", "proofs"} <= set(steps)
+        assert len(steps) == len(set(steps)), steps  # two of one step would contradict each other
+    assert len(second.manifest.receipts) == len(second.manifest.updates)
+
+
 def test_the_next_round_goes_on_without_a_node_that_died(
-    network: SyntheticNetwork, outcome: RoundOutcome
+    network: SyntheticNetwork, second: RoundOutcome
 ) -> None:
     network.exchange.silent = {1}
-    previous = manifest_digest(outcome.manifest)
-    second = run_round(network.network, network.campaign, 2, outcome.model, previous)
+    previous = manifest_digest(second.manifest)
+    third = run_round(network.network, network.campaign, 3, second.model, previous)
     network.exchange.silent = set()
-    reasons = {c.node: Reason(c.reason) for c in second.manifest.contributions}
+    reasons = {c.node: Reason(c.reason) for c in third.manifest.contributions}
     assert reasons[network.address(0)] in (Reason.ADMITTED, Reason.BELOW_MARGIN)
     assert reasons[network.address(1)] is Reason.NO_PROOF

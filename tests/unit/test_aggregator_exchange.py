@@ -27,7 +27,7 @@ def _task() -> Iterator[None]:
 def ask(reply: Callable[[Message], Message | None]) -> Any:
     """Return what becomes of one node's reply."""
     exchange = Exchange(FakeGrid({7: reply}), timeout_s=0.3)  # type: ignore[arg-type]
-    return exchange.ask("query.open", {7: Request(ReceiptReply(node=NODE))}, OpenReply)
+    return exchange.ask("query.open", {7: Request(ReceiptReply(node=NODE))}, OpenReply, beside="sealed")
 
 
 def with_records(records: dict[str, Any]) -> Callable[[Message], Message]:
@@ -55,7 +55,8 @@ DEFECTS: dict[str, dict[str, Any]] = {
     "an extra field": {RECORD: ConfigRecord({"document": DOCUMENT, "num-examples": -5})},
     "no document": {RECORD: ConfigRecord({"arrays": b""})},
     "text for a document": {RECORD: ConfigRecord({"document": DOCUMENT.decode()})},
-    "numbers for arrays": {RECORD: ConfigRecord({"document": DOCUMENT, "arrays": [1.5, 2.5]})},
+    "numbers for an opening": {RECORD: ConfigRecord({"document": DOCUMENT, "sealed": [1.5, 2.5]})},
+    "arrays where none are expected": {RECORD: ConfigRecord({"document": DOCUMENT, "arrays": b""})},
     "text for an opening": {RECORD: ConfigRecord({"document": DOCUMENT, "sealed": "sealed"})},
 }
 

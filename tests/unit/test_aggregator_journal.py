@@ -25,6 +25,23 @@ def test_a_step_is_computed_once_and_read_afterwards(tmp_path: Path) -> None:
     assert len(calls) == 1
 
 
+def test_arrivals_are_there_again_in_their_order(tmp_path: Path) -> None:
+    arrivals = Journal(tmp_path).arrivals("round-1/R2", IdentifyRequest)
+    for number in (7, 3, 12):
+        arrivals.add(IdentifyRequest(deadline=number))
+    again = Journal(tmp_path).arrivals("round-1/R2", IdentifyRequest)
+    assert [document.deadline for document in again.documents] == [7, 3, 12]
+    again.add(IdentifyRequest(deadline=1))
+    assert len(Journal(tmp_path).arrivals("round-1/R2", IdentifyRequest).documents) == 4
+
+
+def test_a_damaged_arrival_names_its_file(tmp_path: Path) -> None:
+    Journal(tmp_path).arrivals("round-1/R2", IdentifyRequest).add(IdentifyRequest(deadline=1))
+    (tmp_path / "round-1/R2/00000.json").write_bytes(b"{}")
+    with pytest.raises(StateError, match="00000"):
+        Journal(tmp_path).arrivals("round-1/R2", IdentifyRequest)
+
+
 def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     def fail() -> list[int]:
         raise StateError("stopped")

@@ -49,13 +49,14 @@ from zk0_proofs.types import (
     LedgerDomain,
     Reason,
     Update,
+    by_value,
 )
 
 DOMAIN = LedgerDomain(chain_id=31337, ledger=Address("0x5FbDB2315678afecb367f032d93F642f64180aa3"))
 TERMS = CampaignTerms(kind="whole-expert", used_columns=0, local_steps=3, weight_cap=250)
 CAMPAIGN = campaign_id(DOMAIN, 1, BASE, ZERO_DIGEST, ZERO_DIGEST, TERMS.digest)
 IN_FORCE = model_digest(BASE, ZERO_DIGEST, zero_v_digest())
-KEYS = sorted(node_keys(3), key=lambda key: str(key.address))
+KEYS = sorted(node_keys(3), key=lambda key: by_value(key.address))
 ARRAYS = [
     {
         name: np.random.default_rng(n).normal(size=size).astype(np.float32)

@@ -324,13 +324,12 @@ def test_an_opened_shard_has_to_be_retired(settled: Settled) -> None:
 
 def test_a_shard_is_retired_for_an_audit_only(settled: Settled) -> None:
     absent = settled.parties[3].address
-    chain = replace(settled.chain, retired_here={**settled.chain.retired_here, absent: 1})
+    chain = replace(settled.chain, retired_here={**settled.chain.retired_here, absent: frozenset({1})})
     found = replace(settled, chain=chain).failures(settled.manifest)
     assert f"shard 1 of {absent} was retired in this round" in found["shard audits"]
 
 
-def test_a_node_that_opened_nothing_is_refused_by_the_aggregators_word(settled: Settled) -> None:
-    """Refusing a drawn node for not opening is consistent in itself: only its receipt shows the lie."""
+def test_a_refusal_for_an_unopened_shard_must_be_recorded_as_such(settled: Settled) -> None:
     victim = settled.parties[0].address
     refusal = settled.manifest.refusals[0].model_copy(
         update={"node": victim, "reason": int(Reason.NOT_OPENED)}
@@ -349,7 +348,7 @@ def test_a_silent_auditor_refuses_nobody_and_is_told(settled: Settled) -> None:
     checks = audit_checks(replace(chain, retired_here=opened), lie, settled.circuit)
     assert failures(checks) == {}
     (detail,) = (check.detail for check in checks if check.name == "shard audits")
-    assert "2 drawn and without a verdict" in detail
+    assert "1 drawn and without a verdict" in detail
 
 
 def test_held_out_samples_stay_those_from_before_the_base(settled: Settled) -> None:

@@ -11,6 +11,7 @@ from zk0_proofs.digest import keccak, keccak_abi
 from zk0_proofs.errors import IdentityError, ProofRejected
 from zk0_proofs.signatures import (
     Message,
+    OpeningKey,
     ProofSet,
     Receipt,
     Registration,
@@ -57,6 +58,7 @@ MESSAGES: list[Message] = [
         shard_leaf=V,
         finding=Finding.OTHER_ROWS,
     ),
+    OpeningKey(auditor=ADDRESS, key=V),
 ]
 HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 ORDER = 2 * HALF_ORDER + 1
@@ -120,6 +122,10 @@ def test_hashes_equal_those_written_out_by_hand() -> None:
         [keccak(encode_type("Verdict").encode()), ADDRESS, CAMPAIGN, 2, OTHER_ADDRESS, V, 3],
     )
     assert signing_hash(DOMAIN, MESSAGES[7]) == by_hand(verdict)
+    key = keccak_abi(
+        ["bytes32", "address", "bytes32"], [keccak(b"OpeningKey(address auditor,bytes32 key)"), ADDRESS, V]
+    )
+    assert signing_hash(DOMAIN, MESSAGES[8]) == by_hand(key)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,8 @@ def test_a_signed_step_is_found_for_its_model_only(tmp_path: Path) -> None:
     found = folder.signed_step(1, BASE)
     assert found is not None
     assert np.array_equal(found.new, zero_weights() + 3)
-    assert folder.signed_step(1, BASIS) is None
+    with pytest.raises(StateError, match="signed round 1 from model"):
+        folder.signed_step(1, BASIS)
     assert folder.signed_step(2, BASE) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from zk0_node import openings
 from zk0_node.data import Samples
 from zk0_node.identity import opening_key, public_opening_key
 from zk0_node.openings import Opening, open_sealed, pack_opening, seal_opening, unpack_opening
+from zk0_proofs.commitments import insecure_salt_source, new_salts
 from zk0_proofs.digest import keccak
 from zk0_proofs.errors import WireError
 from zk0_proofs.readout import READOUT_SHAPE, Rows
@@ -41,7 +43,7 @@ def opening() -> Opening:
         sample_salts=rng.integers(0, 256, (ROWS, 32), dtype=np.uint8),
         sample_paths=rng.integers(0, 256, (ROWS, 9, 32), dtype=np.uint8),
         rows=Rows(rng.integers(-8188, 8188, (ROWS, 32)), rng.integers(-8188, 8188, (ROWS, 6))),
-        salts=rng.bytes(32 * READOUT_SHAPE.salts),
+        salts=new_salts(READOUT_SHAPE.salts, insecure_salt_source(0)),
     )
 
 
@@ -113,6 +115,11 @@ DEFECTS: dict[str, dict[str, Any]] = {
     "words_nested": {"words": np.frombuffer(b"[" * 900_000, dtype=np.uint8)},
     "words_no_utf8": {"words": np.frombuffer(b"\xff\xfe", dtype=np.uint8)},
     "two_counts": {"count": np.array([1, 2], dtype=np.int64)},
+    "too_few_samples": {"count": np.array([ROWS - 1], dtype=np.int64)},
+    "more_samples_than_memory": {"count": np.array([2**40], dtype=np.int64)},
+    "images_without_pixels": {"observation.images.front": np.zeros((ROWS, 0, 5, 3), dtype=np.uint8)},
+    "half_a_character": {"words": np.frombuffer(json.dumps(["\ud800"] * ROWS).encode(), dtype=np.uint8)},
+    "salt_no_field_element": {"salts": np.full(32 * READOUT_SHAPE.salts, 255, dtype=np.uint8)},
     "grey_images": {"observation.images.front": np.zeros((ROWS, 4, 5), dtype=np.uint8)},
 }
 

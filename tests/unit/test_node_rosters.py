@@ -15,7 +15,7 @@ from zk0_proofs.messages import Roster, RosterEntry
 from zk0_proofs.rules.challenge import draw_audited, draw_reviewers, draw_shard
 from zk0_proofs.rules.manifest import NonceRecord
 from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.types import Address, Update
+from zk0_proofs.types import Address, Update, by_node
 
 NODES = [
     Address("0x70997970C51812dc3A010C7d01b50e0d17dc79C8"),
@@ -52,7 +52,7 @@ def root_of(roster: Roster, ledger: MemoryLedger) -> Any:
                 nonce_digest=entry.nonce_digest,
             )
         )
-        for entry in sorted(roster.entries, key=lambda entry: entry.node)
+        for entry in sorted(roster.entries, key=by_node)
     ]
     return merkle_root(leaves)
 
@@ -95,7 +95,7 @@ def test_nonces_have_to_be_those_in_the_seed(ledger: Any, roster: Roster) -> Non
 
 
 def sorted_nonces() -> list[NonceRecord]:
-    return sorted(NONCES, key=lambda record: record.node)
+    return sorted(NONCES, key=by_node)
 
 
 def test_a_seed_without_the_nonces_that_the_terms_ask_for_is_not_final(ledger: Any, roster: Roster) -> None:

@@ -30,6 +30,7 @@ from zk0_proofs.types import (
     Proof,
     Reason,
     Update,
+    by_value,
 )
 
 VECTORS = Path(__file__).parent / "digests.json"
@@ -136,11 +137,13 @@ def _update() -> Update:
 
 
 def _nonces() -> dict[str, Any]:
-    leaves = [digest.nonce_leaf(CAMPAIGN, ROUND, node, NONCE) for node in sorted((_node(0), _node(1)))]
+    leaves = [
+        digest.nonce_leaf(CAMPAIGN, ROUND, node, NONCE) for node in sorted((_node(0), _node(1)), key=by_value)
+    ]
     root = digest.merkle_root(leaves)
     return {
         "nonce": NONCE,
-        "nodes": sorted((_node(0), _node(1))),
+        "nodes": sorted((_node(0), _node(1)), key=by_value),
         "root": root,
         "seed": digest.mixed_seed(SEED, root),
     }

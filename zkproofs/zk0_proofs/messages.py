@@ -64,9 +64,8 @@ class MemberOffer(Document):
 
     num_examples: Examples
     sample_root: HexDigest
-    nonce: Uint64
     registration: HexSignature
-    """EIP-712 `Register` with `nonce` and the request's deadline."""
+    """EIP-712 `Register` with the ledger's nonce and the request's deadline."""
 
 
 class IdentifyReply(Document):
@@ -76,6 +75,8 @@ class IdentifyReply(Document):
     base_digest: HexDigest
     member: MemberOffer | None = None
     auditor_key: HexDigest | None = None
+    auditor_signature: HexSignature | None = None
+    """EIP-712 `OpeningKey`."""
 
 
 class ExpertRequest(Document):
@@ -97,14 +98,16 @@ class ExpertReply(Document):
 
 
 class ProposeRequest(Document):
-    """C1: propose a span on the base; its action expert and feature statistics travel beside it.
+    """C1: propose a span on the base that a campaign made; its expert and statistics travel beside it.
 
     Arrays named `expert/...` replace the public base's action expert, those named `statistics/...` are the
     mean and deviation of its features on public data.
     """
 
+    campaign: HexDigest
+    """Whole-expert campaign in which the base is in force."""
     base_digest: HexDigest
-    """Model digest of the whole-expert campaign that made the expert; the node recomputes it."""
+    """Model digest of that campaign; the node recomputes it and asks the ledger."""
 
 
 class ProposeReply(Document):

@@ -50,6 +50,7 @@ _TYPES: dict[str, list[tuple[str, str]]] = {
         ("bytes32", "digest"),
         ("uint64", "position"),
     ],
+    "OpeningKey": [("address", "auditor"), ("bytes32", "key")],
     "SealedOpening": [
         ("bytes32", "campaign"),
         ("uint64", "round"),
@@ -106,6 +107,15 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpeningKey:
+    """The key to which an auditor has openings sealed, in its own name: no other key reads them."""
+
+    auditor: Address
+    key: Digest
+    """X25519 public key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SealedOpening:
     """What a node hands in for the auditor: whoever passes it on cannot put another in its place."""
 
@@ -128,14 +138,14 @@ class Verdict:
     finding: Finding
 
 
-Message = Registration | Enrolment | Update | ProofSet | Receipt | SealedOpening | Verdict
+Message = Registration | Enrolment | Update | ProofSet | Receipt | OpeningKey | SealedOpening | Verdict
 
 
 def signer_of(message: Message) -> Address:
     """Return who has to sign `message`: the party that it names as its author."""
     if isinstance(message, Receipt):
         return message.aggregator
-    return message.auditor if isinstance(message, Verdict) else message.node
+    return message.auditor if isinstance(message, (OpeningKey, Verdict)) else message.node
 
 
 def encode_type(name: str) -> str:
@@ -225,6 +235,8 @@ def _fields(message: Message) -> tuple[str, dict[str, Any]]:
                 "digest": message.digest,
                 "position": message.position,
             }
+        case OpeningKey():
+            return "OpeningKey", {"auditor": message.auditor, "key": message.key}
         case SealedOpening():
             return "SealedOpening", {
                 "campaign": message.campaign,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NewType
+from typing import NewType, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,24 @@ Integers = npt.NDArray[np.int64]
 
 ZERO_DIGEST = Digest(bytes(32))
 NO_ADDRESS = Address("0x" + "00" * 20)
+
+
+class Named(Protocol):
+    """A record about a node."""
+
+    @property
+    def node(self) -> str:
+        """Return the node's address."""
+
+
+def by_value(address: str) -> int:
+    """Return the key by which addresses are sorted: their value, not the letters of a checksum."""
+    return int(address, 16)
+
+
+def by_node(record: Named) -> int:
+    """Return the key by which records are sorted: the value of their node's address."""
+    return by_value(record.node)
 
 
 class Evidence(IntEnum):

@@ -23,7 +23,7 @@ from ..errors import ProofRejected
 from ..fixedpoint import improvement_to_float
 from ..signatures import verify as verify_signature
 from ..statement import AVERAGE, CommittedWeights
-from ..types import ZERO_DIGEST, Address, Contribution, Digest, Evidence, Finding, Integers, Reason
+from ..types import ZERO_DIGEST, Address, Contribution, Digest, Evidence, Finding, Integers, Reason, by_node
 from .averaging import average_weights, lower_median, weight_of
 from .claims import (
     Check,
@@ -332,5 +332,5 @@ def average_improvement(
 
 def contribution_records(contributions: Iterable[Contribution]) -> tuple[ContributionRecord, ...]:
     """Return the records of contributions, sorted by node: the order of their Merkle leaves (R8)."""
-    ordered = sorted(contributions, key=lambda contribution: contribution.node)
+    ordered = sorted(contributions, key=by_node)
     return tuple(ContributionRecord.of(contribution) for contribution in ordered)

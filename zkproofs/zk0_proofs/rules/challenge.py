@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from ..digest import keccak_abi
 from ..statement import SHARDS
-from ..types import NO_ADDRESS, Address, Digest
+from ..types import NO_ADDRESS, Address, Digest, by_value
 
 MAX_PROPOSERS = 5
 
@@ -89,7 +89,8 @@ def draw_audited(
 
 def draw_proposers(seed: Digest, base: Digest, members: Collection[Address]) -> list[Address]:
     """Return up to five drawn members, sorted by address, whose proposals span the basis on `base` (C1)."""
-    return sorted(_drawn(seed, Purpose.PROPOSER, base, 0, NO_ADDRESS, members, MAX_PROPOSERS))
+    drawn = _drawn(seed, Purpose.PROPOSER, base, 0, NO_ADDRESS, members, MAX_PROPOSERS)
+    return sorted(drawn, key=by_value)
 
 
 def _drawn(
@@ -102,7 +103,7 @@ def _drawn(
     count: int,
 ) -> list[Address]:
     """Return up to `count` different members: at each position the drawn one of those left, sorted."""
-    left, drawn = sorted(set(members)), []
+    left, drawn = sorted(set(members), key=by_value), []
     for position in range(min(count, len(left))):
         number = draw(seed, purpose, campaign, round_number, NO_ADDRESS, candidate, position)
         drawn.append(left.pop(number % len(left)))

@@ -25,6 +25,8 @@ from ..types import (
     Point,
     ShardOpening,
     Update,
+    by_node,
+    by_value,
 )
 from .averaging import applied_step, weight_of
 from .challenge import draw_audited, draw_shard
@@ -83,7 +85,7 @@ class Submissions:
     @property
     def members(self) -> list[Address]:
         """Return the nodes with an update under the root, sorted: the draw names some of them."""
-        return sorted(Address(update.node) for update in self.updates)
+        return sorted((Address(update.node) for update in self.updates), key=by_value)
 
     def proofs(self) -> Iterator[tuple[Address, ProofRecord]]:
         """Yield every proof of the answers and of the substitutes' with its prover."""
@@ -95,6 +97,19 @@ class Submissions:
     def audited(self, facts: RoundFacts) -> list[Address]:
         """Return the nodes that the draw names for an audit."""
         return draw_audited(self.seed, facts.campaign, facts.round, self.members, facts.terms.audits)
+
+    def audits_due(self, facts: RoundFacts) -> dict[Address, int]:
+        """Return the shard that each of these nodes is asked to open: the drawn one, of its own proof.
+
+        A node without an own proof on that shard is refused anyway.
+        """
+        due = {}
+        for node in self.audited(facts):
+            index = facts.drawn_shard(self.seed, node, node)
+            proof = self.answers[node].about(node) if node in self.answers else None
+            if proof is not None and index is not None and proof.shard_index == index:
+                due[node] = index
+        return due
 
 
 def signed_update(facts: RoundFacts, record: UpdateRecord) -> Update:
@@ -132,7 +147,7 @@ def check_update(facts: RoundFacts, record: UpdateRecord, commit: Commit) -> Non
 
 def update_leaves(facts: RoundFacts, records: Iterable[UpdateRecord]) -> list[Digest]:
     """Return the leaves of a round's updates, sorted by node: what `openRound` fixes (R3)."""
-    ordered = sorted(records, key=lambda record: record.node)
+    ordered = sorted(records, key=by_node)
     return [update_leaf(signed_update(facts, record)) for record in ordered]
 
 

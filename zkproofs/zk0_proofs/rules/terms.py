@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+import re
 from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..digest import document_digest
-from ..encoding import ChecksumAddress, HexDigest
+from ..encoding import ChecksumAddress, HexDigest, HexSignature
 from ..fixedpoint import margin_threshold
-from ..types import Digest
+from ..signatures import OpeningKey
+from ..signatures import verify as verify_signature
+from ..types import Address, Digest, LedgerDomain
 
 PROTOCOL_VERSION: Final = 1
 
@@ -45,8 +47,9 @@ class CampaignTerms(BaseModel):
     # Nodes a round whose drawn shard is opened to the auditor, who is named here before anybody enrols.
     audits: int = Field(default=0, ge=0, le=64)
     auditor: ChecksumAddress | None = None
-    # The auditor's X25519 key, to which openings are sealed.
+    # The auditor's X25519 key, to which openings are sealed, and its EIP-712 signature `OpeningKey`.
     auditor_key: HexDigest | None = None
+    auditor_signature: HexSignature | None = None
     # Whether nodes' nonces are mixed into the seed, against an aggregator that makes the blocks.
     nonces: bool = False
     # Weight of staying near the model in force when a node solves for V (larger hurts peers less).
@@ -60,21 +63,35 @@ class CampaignTerms(BaseModel):
     def _is_decimal(cls, text: str | None) -> str | None:
         if text is None:
             return None
-        try:
-            value = Decimal(text)
-        except InvalidOperation:
-            raise ValueError(f"{text!r} is not a decimal number such as 0.001") from None
-        if not value.is_finite() or value < 0 or len(text) > 24:
-            raise ValueError(f"{text!r} is not a finite number >= 0 of at most 24 characters")
+        # No exponents: 1e99999999 is short to write and long to compute with.
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,14})?", text):
+            raise ValueError(f"{text[:24]!r} is not a decimal number such as 0.001, below a billion")
         return text
 
     @model_validator(mode="after")
     def _names_its_auditor(self) -> Self:
-        if (self.audits > 0) != (self.auditor is not None) or (self.audits > 0) != (
-            self.auditor_key is not None
-        ):
-            raise ValueError("audits, auditor and auditor_key belong together: give all or none")
+        parts = (self.auditor, self.auditor_key, self.auditor_signature)
+        if any((self.audits > 0) != (part is not None) for part in parts):
+            raise ValueError(
+                "audits, auditor, auditor_key and auditor_signature belong together: give all or none"
+            )
         return self
+
+    @property
+    def opening_key(self) -> OpeningKey | None:
+        """Return what the auditor signed about its key; None without audits."""
+        if self.auditor is None or self.auditor_key is None:
+            return None
+        return OpeningKey(auditor=Address(self.auditor), key=self.auditor_key)
+
+    def require_auditor(self, domain: LedgerDomain) -> None:
+        """Return if openings are sealed to the auditor's own key, or to nobody.
+
+        Raises:
+            ProofRejected: the auditor did not sign that key (check 0).
+        """
+        if self.opening_key is not None and self.auditor_signature is not None:
+            verify_signature(domain, self.opening_key, self.auditor_signature)
 
     @property
     def digest(self) -> Digest:
