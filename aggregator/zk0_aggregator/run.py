@@ -63,7 +63,11 @@ def run_campaigns(network: Network, plan: Plan, circuit: Digest) -> Report:
         expert=expert.arrays,
         statistics=statistics,
     )
-    terms = _audited_terms(plan, network.auditor)
+    # Stored, so that a resumed run keeps its auditor, whoever is connected then.
+    stored = network.journal.value(
+        "readout/C2-terms", lambda: _audited_terms(plan, network.auditor).model_dump()
+    )
+    terms = CampaignTerms.model_validate(stored)
     campaign, basis = open_readout_campaign(network, "readout", terms, start, circuit)
 
     model = CommittedWeights(values=zero_weights(), commitment=network.commit(zero_weights()))

@@ -63,9 +63,9 @@ class _Audit:
         self._submissions = submissions
         self._auditor = auditor
         self._roster: Roster = roster_of(facts, submissions.updates, submissions.nonces)
-        self._receipts = Receipts(network, facts, Step.OPENING)
         # A receipt that was given stays true after a crash: its node has opened something.
         self._opened = network.journal.arrivals(f"{step}/openings", OpenReply)
+        self._receipts = Receipts(network, facts, Step.OPENING, first=len(self._opened.documents))
         self._verdicts = network.journal.arrivals(f"{step}/verdicts", VerdictRecord)
         self._silent: list[Address] = []
 
@@ -77,7 +77,7 @@ class _Audit:
         self._network.ledger.retire_shard(self._facts.campaign, node, index)
         if opening is not None:
             self._judge(node, opening)
-        elif node not in {record.node for record in self._opened.documents}:
+        elif not self._has_opened(node):
             self._silent.append(node)
 
     def result(self) -> Audits:
@@ -96,8 +96,9 @@ class _Audit:
 
         def take(_node: int, answer: Answer[OpenReply]) -> None:
             if answer.sealed is not None and self._is_signed(node, answer.document, answer.sealed):
-                self._opened.add(answer.document)
-                self._receipts.give(node, keccak(answer.sealed))
+                if not self._has_opened(node):  # a second receipt would contradict the first
+                    self._opened.add(answer.document)
+                    self._receipts.give(node, keccak(answer.sealed))
                 opened.append(answer)
 
         asked = {flower_id: Request(OpenRequest(roster=self._roster))}
@@ -125,6 +126,9 @@ class _Audit:
 
         asked = {self._auditor.node: Request(request, sealed=opening.sealed)}
         self._network.exchange.ask("query.audit", asked, AuditReply, on_answer=take)
+
+    def _has_opened(self, node: Address) -> bool:
+        return node in {record.node for record in self._opened.documents}
 
     def _is_signed(self, node: Address, reply: OpenReply, sealed: bytes) -> bool:
         facts = self._facts

@@ -443,7 +443,7 @@ class LedgerClient:
         return bool(self._read("paused", block_identifier=block_identifier))
 
     def pause(self) -> Call:
-        """Stop every write but `sealSeed`."""
+        """Stop every write but `sealSeed` and `prove`, which anyone may call."""
         return self._call("pause")
 
     def unpause(self) -> Call:

@@ -50,6 +50,7 @@ from zk0_proofs.rules.manifest import (
     manifest_bytes,
     manifest_digest,
 )
+from zk0_proofs.rules.reviews import first_assignments
 from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.signatures import OpeningKey, Receipt, sign, update_hash
 from zk0_proofs.statement import CommittedWeights
@@ -412,6 +413,24 @@ def _candidate(stage: Stage, place: int, **changes: object) -> Candidate:
     update = stage.update(place)
     shown = Candidate(node=update.node, weights=update.weights, commitment=update.commitment)
     return shown.model_copy(update=changes)
+
+
+def test_reviews_that_are_left_out(sealed: Stage, play: Play) -> None:
+    """asks a drawn reviewer for no review of a friend, or for one more"""
+    facts, came = sealed.facts, sealed.came
+    assignments = first_assignments(facts, came)
+    place = next(place for place in range(5) if assignments.get(sealed.node(place).address))
+    drawn = assignments[sealed.node(place).address]
+    places = {sealed.node(other).address: other for other in range(5)}
+    all_drawn = tuple(_candidate(sealed, places[node]) for node in drawn)
+    others = places.keys() - {*drawn, sealed.node(place).address}
+    one_more = tuple(_candidate(sealed, places[node]) for node in others)[:1]
+    for candidates in (all_drawn[1:], (*all_drawn, *one_more), (*all_drawn, all_drawn[0])):
+        if candidates == all_drawn:
+            continue
+        request = ChallengeRequest(roster=_roster_of(sealed), candidates=candidates)
+        with play.refused("node", LedgerError, "the draw of round 1 names this node for"):
+            sealed.node(place).prove_own(request)
 
 
 def test_a_candidate_that_is_not_under_the_root(sealed: Stage, play: Play) -> None:

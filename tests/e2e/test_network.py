@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from zk0_ledger.accounts import load_keystore
 from zk0_proofs.rules.manifest import ReadoutManifest, manifest_bytes, manifest_digest, parse_manifest
 from zk0_proofs.types import ZERO_DIGEST, Finding, Reason
 
@@ -100,6 +101,18 @@ def test_a_contribution_can_be_shown_whole(network: Simulated) -> None:
     done = network.ledger("show", "4", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)
+
+
+def test_no_key_is_in_what_the_run_wrote(network: Simulated) -> None:
+    accounts = [
+        load_keystore(path, path.with_name("password").read_text())
+        for path in sorted((network.run / "nodes").glob("*/keystore.json"))
+    ]
+    needles = [needle for a in accounts for needle in (bytes(a.key), bytes(a.key).hex().encode())]
+    files = [path for path in network.run.rglob("*") if path.is_file()]
+    assert len(accounts) == 4
+    assert len(files) > 50
+    assert [path for path in files if any(needle in path.read_bytes() for needle in needles)] == []
 
 
 def test_the_evaluation_slice_equals_the_integers(network: Simulated, tmp_path: Path) -> None:

@@ -145,12 +145,8 @@ def second(network: SyntheticNetwork, outcome: RoundOutcome) -> RoundOutcome:
         patch.setattr(network.exchange, "ask", ask_and_die)
         for _ in STEPS:
             with pytest.raises(Killed):
-                run_round(
-                    network.network, network.campaign, 2, outcome.model, manifest_digest(outcome.manifest)
-                )
-        found = run_round(
-            network.network, network.campaign, 2, outcome.model, manifest_digest(outcome.manifest)
-        )
+                run_round(network.network, network.campaign, 2, outcome.model, previous)
+        found = run_round(network.network, network.campaign, 2, outcome.model, previous)
     assert died == set(STEPS)
     return found
 

@@ -8,8 +8,8 @@ A verifier checks in this order and stops at the first failure; the contract doe
 3. Binding: instance 2 == rho == keccak(proof[0:256] || tag) mod p, with
    tag = keccak(abi.encode(chainId, ledger, circuitId, campaign, round, prover, candidate)).
 4. Products: instance 0, the difference of the Freivalds check at rho, is 0.
-5. Improvement: instance 1 as a signed integer; own proofs and averages: threshold <= improvement < 2^127;
-   reviews are signed: |improvement| < 2^127.
+5. Improvement: instance 1 as a signed integer; own proofs: threshold <= improvement < 2^127;
+   reviews and averages are signed: |improvement| < 2^127.
 6. The SNARK itself: verifier.py.
 
 `check_claim` does 1 to 5.
