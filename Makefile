@@ -17,6 +17,8 @@ FOUNDRY_BIN ?= $(patsubst %/,%,$(dir $(shell command -v anvil 2>/dev/null)))
 NPM_FOUNDRY := $(CURDIR)/node_modules/@foundry-rs/forge-linux-amd64/bin
 FORGE := $(if $(wildcard $(FOUNDRY_BIN)/forge),$(FOUNDRY_BIN)/forge,$(NPM_FOUNDRY)/forge)
 PYTEST := $(BIN)/python -m pytest
+# The analysers of the contracts want other releases of web3 and eth packages than zk0 does.
+AUDIT := contracts/.audit-venv
 
 export PATH := $(CURDIR)/$(BIN):$(NODE_HOME)/bin:$(PATH)
 # Nothing here asks a hub, reports usage or installs anything at run time.
@@ -31,10 +33,17 @@ define timed
 @echo "setup: $(1) ..."; started=$$SECONDS; $(2); echo "setup: $(1) took $$((SECONDS - started)) s"
 endef
 
+# $(call resolved,REQUIREMENTS,LOCK): resolve requirements for one platform into a lock that names no host.
+define resolved
+$(UV) pip compile $(1) --python-version 3.11 \
+  --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url \
+  --custom-compile-command "make lock" -q -o $(2)
+endef
+
 NODES ?= 3
 ROUNDS ?= 2
 
-.PHONY: help setup run test unit contract integration attacks e2e forge check format bench bench-soundness bench-reviews vectors circuit abi lock clean
+.PHONY: help setup run test unit contract integration attacks e2e forge check format bench bench-soundness bench-reviews contracts-audit vectors circuit abi lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -111,6 +120,14 @@ bench-soundness: setup ## Measure how often honest and cheating updates are admi
 bench-reviews: setup ## Compare gates on peer reviews (records data sets: about 45 minutes the first time)
 	$(BIN)/python bench/review_gates.py
 
+contracts-audit: setup $(AUDIT)/.packages ## Analyse the contracts: slither, symbolic checks, deep fuzzing (10 to 20 minutes)
+	PATH="$(dir $(FORGE)):$(CURDIR)/$(AUDIT)/bin:$$PATH" python contracts/script/audit.py
+
+$(AUDIT)/.packages: contracts/audit-requirements.lock $(UV)
+	$(call timed,contract analysers,\
+	  $(PYTHON) -m venv --clear $(AUDIT); \
+	  $(UV) pip install -q --python $(AUDIT)/bin/python --require-hashes -r $<; touch $@)
+
 vectors: setup ## Write the values that Python and the contract must agree on anew
 	$(BIN)/python -m tests.vectors.make_vectors
 	$(BIN)/python -m tests.vectors.make_proof
@@ -123,12 +140,11 @@ circuit: setup ## Pin the read-out circuit anew, after a change of it
 abi: setup ## Compile the ledger anew into ledger/zk0_ledger/abi
 	node contracts/script/build_artifacts.js
 
-lock: $(UV) ## Resolve the Python packages anew
-	$(UV) pip compile pyproject.toml --all-extras --python-version 3.11 \
-	  --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command "make lock" -q -o requirements.lock
+lock: $(UV) ## Resolve the Python packages anew, those of the contracts' analysers too
+	$(call resolved,pyproject.toml --all-extras,requirements.lock)
+	$(call resolved,contracts/audit-requirements.in,contracts/audit-requirements.lock)
 
 clean: ## Remove what setup, runs and tests made
-	rm -rf $(VENV) node_modules outputs contracts/out contracts/cache
+	rm -rf $(VENV) $(AUDIT) node_modules outputs contracts/out contracts/cache
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

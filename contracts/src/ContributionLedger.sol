@@ -93,6 +93,7 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
 
     /// @inheritdoc IContributionLedger
     function registerBySig(address node, uint256 deadline, bytes calldata signature) external whenNotPaused {
+        // slither-disable-next-line timestamp (a deadline is in seconds; seconds of drift do not matter)
         if (block.timestamp > deadline) revert SignatureExpired(deadline);
         _checkSignature(node, Digests.registerStruct(node, _useNonce(node), deadline), signature);
 
@@ -216,7 +217,11 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
     /* ENROLMENT */
 
     /// @inheritdoc IContributionLedger
-    function enrol(Enrolment calldata enrolment, bytes calldata signature) external whenNotPaused {
+    function enrol(Enrolment calldata enrolment, bytes calldata signature)
+        external
+        onlyRole(AGGREGATOR_ROLE)
+        whenNotPaused
+    {
         (bytes32 id, address node, bytes32 dataRoot) = (enrolment.campaign, enrolment.node, enrolment.dataRoot);
         Campaign storage campaign = _known(id);
         if (campaign.status != CampaignStatus.Enrolling) revert EnrolmentClosed(id, campaign.status);
@@ -488,6 +493,7 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
     }
 
     function _checkSignature(address node, bytes32 structHash, bytes calldata signature) private view {
+        // slither-disable-next-line unused-return (whatever is wrong, the address is zero)
         (address recovered,,) = ECDSA.tryRecoverCalldata(_hashTypedDataV4(structHash), signature);
         // A malformed signature recovers to zero, which must not pass for the zero address.
         if (recovered == address(0) || recovered != node) revert InvalidSignature(node, recovered);
@@ -569,12 +575,14 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
         bytes32 manifestDigest
     ) private view returns (bool) {
         bytes32 record = Digests.record(MerkleProof.processProofCalldata(path, leaf), manifestDigest);
+        // slither-disable-next-line incorrect-equality (digests are equal or not)
         return _rounds[contribution.campaign][contribution.round].recordDigest == record;
     }
 
     /// @dev The seed of a sealed or settled round.
     function _seed(bytes32 campaign, uint64 round) private view returns (bytes32 seed) {
         seed = _rounds[campaign][round].seed;
+        // slither-disable-next-line incorrect-equality (zero is a seed that was never stored)
         if (seed == 0) revert RoundNotSealed(campaign, round, _rounds[campaign][round].status);
     }
 
@@ -585,6 +593,7 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
     {
         uint256 number = Digests.draw(_seed(campaign, round), Purpose.Shard, campaign, round, prover, candidate, 0);
         uint256 retired = _retiredRounds[campaign][prover];
+        // forge-lint: disable-next-line(unsafe-typecast) -- less than 8
         if (retired == 0) return uint8(number % SHARDS);
         uint256 left = 0; // indices, one byte each
         uint256 count = 0;
@@ -593,10 +602,12 @@ contract ContributionLedger is IContributionLedger, AccessControlDefaultAdminRul
             if (retiredIn == 0 || retiredIn >= round) left |= i << (8 * count++);
         }
         if (count == 0) revert NoShardLeft(campaign, prover);
+        // forge-lint: disable-next-line(unsafe-typecast) -- takes one of the bytes
         return uint8(left >> (8 * (number % count)));
     }
 
     function _retiredIn(uint256 rounds, uint256 index) private pure returns (uint32) {
+        // forge-lint: disable-next-line(unsafe-typecast) -- takes one of the words
         return uint32(rounds >> (32 * index));
     }
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// slither-disable-next-line pragma (the libraries' versions are theirs; the contracts pin the compiler)
 pragma solidity ^0.8.24;
 
 /// @dev Where an address stands: a node asks (`Registered`), the registrar decides (`Admitted`, `Ejected`).
@@ -426,11 +427,10 @@ interface IContributionLedger {
 
     /* ENROLMENT */
 
-    /// @notice Enrols an admitted node that signed EIP-712 `Enrol`, once, before the campaign's first round; anyone may
-    /// relay it.
-    /// @dev A data root can be enrolled once per ledger; zero is allowed in unproven campaigns only.
-    /// @dev Warning: whoever sees an enrolment before it is mined can, if admitted, enrol the same root first and so
-    /// shut the other out. The copied root is of no use to it: its leaves name the node.
+    /// @notice Enrols an admitted node that signed EIP-712 `Enrol`, once, before the campaign's first round.
+    /// @dev A data root can be enrolled once per ledger; zero is allowed in unproven campaigns only. Were relaying open
+    /// to all, an admitted node that sees another's enrolment before it is mined could enrol the same root first and so
+    /// shut the other out.
     /// @dev Warning: `numExamples` is a claim. The campaign's configuration caps its weight.
     function enrol(Enrolment calldata enrolment, bytes calldata signature) external;
 

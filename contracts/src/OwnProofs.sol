@@ -65,6 +65,7 @@ library OwnProofs {
             revert IContributionLedger.BelowThreshold(expected.threshold, improvement);
         }
         instances = new uint256[](3);
+        // forge-lint: disable-next-line(unsafe-typecast) -- not negative, see above
         instances[1] = uint256(improvement);
         instances[2] = uint256(keccak256(bytes.concat(content[0:TRANSCRIPT_LENGTH], expected.tag))) % MODULUS;
     }
@@ -98,6 +99,7 @@ library OwnProofs {
     /// @dev EZKL's verifier uses memory from its start, so it must stay a contract of its own. Any other answer than a
     /// single word of value 1 is a refusal.
     function _checkSnark(address verifier, bytes memory arguments) private view {
+        // slither-disable-next-line low-level-calls (an answer of another form must be refused like a wrong one)
         (bool isAnswered, bytes memory answer) =
             verifier.staticcall(bytes.concat(ISnarkVerifier.verifyProof.selector, arguments));
         if (!isAnswered || answer.length != 32 || abi.decode(answer, (uint256)) != 1) {

@@ -129,7 +129,9 @@ abstract contract BaseTest is Test {
 
     function enrolled(bytes32 campaign, uint256 i) internal {
         Enrolment memory enrolment = enrolmentFor(campaign, nodes[i]);
-        ledger.enrol(enrolment, signedEnrolment(keys[i], enrolment));
+        bytes memory signature = signedEnrolment(keys[i], enrolment);
+        vm.prank(aggregator);
+        ledger.enrol(enrolment, signature);
     }
 
     function openedRound(bytes32 campaign, uint64 round) internal {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol";
+
 import {BaseTest} from "./BaseTest.sol";
 import {CampaignStatus, Enrolment, IContributionLedger, NodeStatus} from "../src/IContributionLedger.sol";
 
@@ -15,10 +17,11 @@ contract EnrolmentTest is BaseTest {
     function refuse(Enrolment memory enrolment, uint256 key, bytes memory refusal) internal {
         bytes memory signature = signedEnrolment(key, enrolment);
         vm.expectRevert(refusal);
+        vm.prank(aggregator);
         ledger.enrol(enrolment, signature);
     }
 
-    function testFuzz_EnrolmentIsRecordedByAnyRelayer(address relayer, uint64 numExamples) public {
+    function testFuzz_TheAggregatorRecordsAnEnrolment(uint64 numExamples) public {
         Enrolment memory enrolment = enrolmentFor(campaign, nodes[0]);
         enrolment.numExamples = uint64(bound(numExamples, 1, type(uint64).max));
         bytes memory signature = signedEnrolment(keys[0], enrolment);
@@ -27,7 +30,7 @@ contract EnrolmentTest is BaseTest {
         emit IContributionLedger.Enrolled(
             campaign, nodes[0], enrolment.dataRoot, enrolment.sampleRoot, enrolment.numExamples
         );
-        vm.prank(relayer);
+        vm.prank(aggregator);
         ledger.enrol(enrolment, signature);
 
         assertEq(abi.encode(ledger.enrolmentOf(campaign, nodes[0])), abi.encode(enrolment));
@@ -53,9 +56,23 @@ contract EnrolmentTest is BaseTest {
         for (uint256 i = 0; i < nodes.length; ++i) {
             Enrolment memory enrolment = enrolmentFor(unproven, nodes[i]);
             enrolment.dataRoot = 0;
-            ledger.enrol(enrolment, signedEnrolment(keys[i], enrolment));
+            bytes memory signature = signedEnrolment(keys[i], enrolment);
+            vm.prank(aggregator);
+            ledger.enrol(enrolment, signature);
         }
         assertEq(ledger.campaignOf(unproven).enrolledNodes, 3);
+    }
+
+    /// @dev Not even an admitted node: it could enrol the root that it sees in another's pending enrolment.
+    function testFuzz_RevertWhen_CallerIsNotTheAggregator(address caller, bool isNode) public {
+        if (isNode) caller = nodes[1];
+        vm.assume(caller != aggregator);
+        Enrolment memory enrolment = enrolmentFor(campaign, nodes[1]);
+        bytes memory signature = signedEnrolment(keys[1], enrolment);
+        bytes32 role = ledger.AGGREGATOR_ROLE();
+        vm.expectRevert(abi.encodeWithSelector(IAccessControl.AccessControlUnauthorizedAccount.selector, caller, role));
+        vm.prank(caller);
+        ledger.enrol(enrolment, signature);
     }
 
     function test_RevertWhen_EnrolledTwice() public {
@@ -176,6 +193,7 @@ contract EnrolmentTest is BaseTest {
         if (field == 3) enrolment.sampleRoot = keccak256(abi.encode(value));
         if (field == 4) enrolment.numExamples = uint64(bound(value, 501, type(uint64).max));
         vm.expectPartialRevert(IContributionLedger.InvalidSignature.selector);
+        vm.prank(aggregator);
         ledger.enrol(enrolment, signature);
     }
 
@@ -184,6 +202,7 @@ contract EnrolmentTest is BaseTest {
         bytes memory signature = signedEnrolment(keys[0], enrolment);
         vm.chainId(block.chainid + 1);
         vm.expectPartialRevert(IContributionLedger.InvalidSignature.selector);
+        vm.prank(aggregator);
         ledger.enrol(enrolment, signature);
     }
 
@@ -196,6 +215,7 @@ contract EnrolmentTest is BaseTest {
         uint256 order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141;
         bytes memory malleated = abi.encodePacked(r, bytes32(order - uint256(s)), v == 27 ? uint8(28) : uint8(27));
         vm.expectRevert(abi.encodeWithSelector(IContributionLedger.InvalidSignature.selector, nodes[0], address(0)));
+        vm.prank(aggregator);
         ledger.enrol(enrolment, malleated);
     }
 }

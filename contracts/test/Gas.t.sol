@@ -21,6 +21,7 @@ contract GasTest is BaseTest {
         for (uint256 i = 0; i < nodes.length; ++i) {
             Enrolment memory enrolment = enrolmentFor(campaign, nodes[i]);
             bytes memory signature = signedEnrolment(keys[i], enrolment);
+            vm.prank(aggregator);
             ledger.enrol(enrolment, signature);
             vm.snapshotGasLastCall(i == 0 ? "enrol, first node" : "enrol, a further node");
         }

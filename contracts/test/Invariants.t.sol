@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {Test} from "forge-std/Test.sol";
 
 import {ContributionLedger} from "../src/ContributionLedger.sol";
-import {Campaign, IContributionLedger, RoundStatus} from "../src/IContributionLedger.sol";
+import {Campaign, CampaignStatus, IContributionLedger, NodeStatus, RoundStatus} from "../src/IContributionLedger.sol";
 import {LedgerHandler} from "./LedgerHandler.sol";
 
 contract InvariantsTest is Test {
@@ -14,9 +14,9 @@ contract InvariantsTest is Test {
     function setUp() public {
         handler = new LedgerHandler();
         ledger = ContributionLedger(handler.ledgerAddress());
-        bytes4[] memory steps = new bytes4[](11);
+        bytes4[] memory steps = new bytes4[](18);
         steps[0] = LedgerHandler.mine.selector;
-        steps[1] = LedgerHandler.openCampaign.selector;
+        steps[1] = LedgerHandler.startCampaign.selector;
         steps[2] = LedgerHandler.admitOrEject.selector;
         steps[3] = LedgerHandler.enrol.selector;
         steps[4] = LedgerHandler.openRound.selector;
@@ -26,6 +26,12 @@ contract InvariantsTest is Test {
         steps[8] = LedgerHandler.closeCampaign.selector;
         steps[9] = LedgerHandler.mixSeed.selector;
         steps[10] = LedgerHandler.retireShard.selector;
+        steps[11] = LedgerHandler.registerBySig.selector;
+        steps[12] = LedgerHandler.prove.selector;
+        steps[13] = LedgerHandler.intrude.selector;
+        for (uint256 i = 14; i < 18; ++i) {
+            steps[i] = LedgerHandler.runRound.selector;
+        }
         targetContract(address(handler));
         targetSelector(FuzzSelector({addr: address(handler), selectors: steps}));
     }
@@ -55,12 +61,13 @@ contract InvariantsTest is Test {
     function invariant_OneEnrolmentPerNodeAndCampaign() public view {
         for (uint256 i = 0; i < handler.campaignsLength(); ++i) {
             bytes32 id = handler.campaigns(i);
-            uint32 found;
+            uint256 found;
             for (uint256 j = 0; j < 3; ++j) {
                 if (ledger.enrolmentOf(id, handler.nodeAt(j)).node != address(0)) found += 1;
             }
             assertEq(found, handler.enrolments(id));
             assertEq(ledger.campaignOf(id).enrolledNodes, found);
+            assertEq(ledger.campaignOf(id).enrolmentsDigest, handler.enrolmentChain(id));
         }
     }
 
@@ -78,6 +85,33 @@ contract InvariantsTest is Test {
                 ? ledger.ZERO_V_DIGEST()
                 : ledger.roundOf(id, campaign.settledRounds).vDigest;
             assertEq(campaign.vDigest, inForce);
+        }
+    }
+
+    function invariant_ClosedCampaignsNeverChange() public view {
+        for (uint256 i = 0; i < handler.campaignsLength(); ++i) {
+            bytes32 id = handler.campaigns(i);
+            Campaign memory campaign = ledger.campaignOf(id);
+            if (handler.closedContent(id) == 0) assertNotEq(uint8(campaign.status), uint8(CampaignStatus.Closed));
+            else assertEq(keccak256(abi.encode(campaign)), handler.closedContent(id));
+        }
+    }
+
+    function invariant_OnlyRecordedContributionsAreProven() public view {
+        uint256 proven;
+        for (uint256 i = 0; i < handler.recordedLength(); ++i) {
+            bytes32 leaf = handler.recordedLeaf(i);
+            assertEq(ledger.isProven(leaf), handler.isProven(leaf));
+            if (ledger.isProven(leaf)) proven += 1;
+        }
+        assertEq(handler.eventCount(IContributionLedger.ContributionProven.selector), proven);
+    }
+
+    function invariant_ASignatureRegistersOnce() public view {
+        for (uint256 i = 0; i < handler.registrationsLength(); ++i) {
+            address node = handler.registeredNode(i);
+            assertEq(ledger.nonces(node), 1);
+            assertEq(uint8(ledger.nodeOf(node)), uint8(NodeStatus.Registered));
         }
     }
 

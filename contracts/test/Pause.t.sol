@@ -33,6 +33,7 @@ contract PauseTest is BaseTest {
         refuse();
         ledger.registerBySig(stranger, block.timestamp, signature);
         refuse();
+        vm.prank(aggregator);
         ledger.enrol(enrolment, signature);
     }
 

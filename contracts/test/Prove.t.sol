@@ -80,6 +80,7 @@ contract ProveTest is BaseTest {
             sampleRoot: json.readBytes32(".sampleRoot"),
             numExamples: uint64(json.readUint(".numExamples"))
         });
+        vm.prank(aggregator);
         ledger.enrol(enrolment, json.readBytes(".enrolmentSignature"));
     }
 

@@ -212,6 +212,7 @@ contract VectorsTest is BaseTest {
             sampleRoot: json.readBytes32(".signatures.enrolment.sampleRoot"),
             numExamples: uint64(json.readUint(".signatures.enrolment.numExamples"))
         });
+        vm.prank(aggregator);
         ledger.enrol(enrolment, json.readBytes(".signatures.enrolment.signature"));
         assertEq(ledger.enrolmentOf(campaign, node).dataRoot, enrolment.dataRoot);
     }

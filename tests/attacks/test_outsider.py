@@ -25,7 +25,7 @@ from zk0_proofs.messages import UpdateRequest
 from zk0_proofs.rules.claims import check_update, signed_update
 from zk0_proofs.rules.manifest import MANIFEST_LIMIT_BYTES
 from zk0_proofs.signatures import Registration, sign
-from zk0_proofs.types import Address, Evidence, LedgerDomain
+from zk0_proofs.types import Address, Enrolment, Evidence, LedgerDomain
 
 from .play import Play, forge
 from .stage import Stage
@@ -160,9 +160,19 @@ def test_signatures_of_elsewhere(reviewed: Stage, play: Play, attack: str, domai
         chain.sender(STRANGER).send(f"register from {attack}", call)
 
 
-def test_a_front_run_data_root(play: Play) -> None:
-    """sees an enrolment before it is mined and enrols its root first"""
-    play.residual("can enrol the same data root first and so shut the other out of the campaign")
+def test_a_front_run_data_root(reviewed: Stage, play: Play) -> None:
+    """sees an enrolment before it is mined and enrols its root first, with an admitted node's signature"""
+    chain, node = reviewed.network.chain, reviewed.node(1)
+    copy = Enrolment(
+        campaign=reviewed.facts.campaign,
+        node=node.address,
+        data_root=keccak(b"the root of another"),
+        sample_root=keccak(b"samples"),
+        num_examples=1,
+    )
+    call = chain.client.enrol(copy, sign(node.account, reviewed.facts.domain, copy))
+    with play.reverted("AccessControlUnauthorizedAccount"):
+        chain.sender(STRANGER).send("front-run", call)
 
 
 def test_a_run_that_the_ledger_does_not_know(reviewed: Stage, play: Play) -> None:
