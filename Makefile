@@ -42,8 +42,9 @@ endef
 
 NODES ?= 3
 ROUNDS ?= 2
+FUZZ_SECONDS ?= 60
 
-.PHONY: help setup run test unit contract integration attacks e2e forge check format bench bench-soundness bench-reviews contracts-audit vectors circuit abi lock clean
+.PHONY: help setup run test unit contract integration attacks e2e fuzz forge check format bench bench-soundness bench-reviews contracts-audit vectors circuit abi lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +91,9 @@ attacks: setup ## Play every attack of the threat model and print who refuses it
 
 e2e: setup ## Run the whole loop as a test
 	$(PYTEST) tests/e2e
+
+fuzz: setup ## Feed every parser of foreign bytes with changed inputs (FUZZ_SECONDS=60 for each)
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 forge: setup ## Run the contracts' own tests (FOUNDRY_PROFILE=ci for 10,000 fuzz runs)
 	cd contracts && $(FORGE) test

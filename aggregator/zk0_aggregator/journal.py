@@ -6,17 +6,16 @@ depends on it; whoever runs the step again gets the stored result instead.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from zk0_proofs.digest import canonical_json
-from zk0_proofs.encoding import Document
+from zk0_proofs.encoding import Document, first_problem
 from zk0_proofs.errors import StateError
-from zk0_proofs.files import read_limited, write_atomic
+from zk0_proofs.files import parse_json, read_limited, write_atomic
 from zk0_proofs.messages import FloatArrays, pack_arrays, unpack_arrays
 
 STEP_LIMIT_BYTES = 1024 * 1024 * 1024
@@ -61,7 +60,7 @@ class Journal:
         if not path.exists():
             write_atomic(path, canonical_json(compute()))
         try:
-            return json.loads(read_limited(path, STEP_LIMIT_BYTES))
+            return parse_json(read_limited(path, STEP_LIMIT_BYTES))
         except ValueError as error:
             raise StateError(f"{path} is damaged: {error}; remove it to repeat the step") from error
 
@@ -71,16 +70,18 @@ class Journal:
         try:
             return kind.model_validate(stored)
         except ValidationError as error:
-            raise StateError(f"step {step} in {self.folder} is no {kind.__name__}: {error}") from error
+            raise StateError(
+                f"step {step} in {self.folder} is no {kind.__name__}: {first_problem(error)}"
+            ) from error
 
     def documents(self, step: str, kind: type[_Kind], compute: Callable[[], list[_Kind]]) -> list[_Kind]:
         """Return the list of documents of `step`, computing and storing it the first time."""
         stored = self.value(step, lambda: [document.model_dump() for document in compute()])
         try:
-            return [kind.model_validate(entry) for entry in stored]
+            return TypeAdapter(list[kind]).validate_python(stored)  # type: ignore[valid-type]
         except ValidationError as error:
             raise StateError(
-                f"step {step} in {self.folder} is no list of {kind.__name__}: {error}"
+                f"step {step} in {self.folder} is no list of {kind.__name__}: {first_problem(error)}"
             ) from error
 
     def arrays(self, step: str, compute: Callable[[], FloatArrays]) -> FloatArrays:

@@ -7,15 +7,20 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from zk0_proofs.digest import keccak
 from zk0_proofs.errors import IdentityError, StateError
-from zk0_proofs.files import read_limited, write_atomic
+from zk0_proofs.files import parse_json, read_limited, write_atomic
 
 _KEYSTORE_LIMIT_BYTES = 16_384
+_SCRYPT_LIMIT = 2**23
+"""Most n r p: 1 GiB and some seconds. The usual (2^18, 8, 1) is a quarter of it."""
+_PBKDF2_LIMIT = 10_000_000
+"""Most iterations; ten times the usual."""
 
 
 def create_keystore(
@@ -51,16 +56,32 @@ def load_keystore(path: Path, password: str) -> LocalAccount:
         raise IdentityError(f'no keystore at {path}; make one with "zk0-node key create --keystore {path}"')
     _require_private(path)
     try:
-        content = read_limited(path, _KEYSTORE_LIMIT_BYTES)
-        account: LocalAccount = Account.from_key(Account.decrypt(json.loads(content), password))
+        # In small letters, as the library reads the names in it.
+        keystore = parse_json(read_limited(path, _KEYSTORE_LIMIT_BYTES).lower())
+        _require_affordable(keystore["crypto"]["kdfparams"])
+        account: LocalAccount = Account.from_key(Account.decrypt(keystore, password))
         return account
     except StateError as error:
         raise IdentityError(f"the keystore cannot be read: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        # The library's own words may quote the file: they are not repeated.
+    except Exception as error:  # the library checks no types
+        # Its own words may quote the file: they are not repeated.
         raise IdentityError(
             f"the keystore {path} does not open; check that it is a keystore and that its password is right"
         ) from error
+
+
+def _require_affordable(parameters: dict[str, Any]) -> None:
+    """Return if a password can be tried in seconds: a file may ask for years of work or all memory.
+
+    Raises:
+        ValueError: it does, or the parameters are none.
+    """
+    numbers = [parameters.get(name, 1) for name in ("n", "r", "p", "c")]
+    if not all(type(number) is int and number > 0 for number in numbers):
+        raise ValueError(f"parameters {numbers}, expected positive integers")
+    n, r, p, iterations = numbers
+    if n * r * p > _SCRYPT_LIMIT or iterations > _PBKDF2_LIMIT or parameters["dklen"] != 32:
+        raise ValueError("more work than any keystore needs")
 
 
 def read_password(path: Path | None) -> str:
@@ -104,7 +125,7 @@ def dev_account(home: Path, name: str, seed: int | None = None) -> LocalAccount:
         warning = "DEV key of a local chain. Never use it elsewhere."
         write_atomic(path, json.dumps({"note": warning, "key": os.urandom(32).hex()}).encode(), mode=0o600)
     try:
-        account: LocalAccount = Account.from_key(json.loads(read_limited(path, _KEYSTORE_LIMIT_BYTES))["key"])
+        account: LocalAccount = Account.from_key(parse_json(read_limited(path, _KEYSTORE_LIMIT_BYTES))["key"])
         return account
     except (ValueError, KeyError, TypeError) as error:
         raise StateError(

@@ -24,7 +24,7 @@ from typing import Any, Self
 from urllib.parse import unquote, urlparse
 
 from zk0_proofs.errors import ChainUnreachable, ConfigError, LedgerError, StateError
-from zk0_proofs.files import read_limited, write_atomic
+from zk0_proofs.files import parse_json, read_limited, write_atomic
 
 from .config import LOCAL_CHAIN_ID
 from .processes import RunningChain, claim_port, die_with_parent, free_port, read_running, start_time
@@ -235,10 +235,10 @@ class LocalChain:
         if not self.state_file.exists():
             return None
         try:
-            state = json.loads(read_limited(self.state_file, _STATE_LIMIT_BYTES))
+            state = parse_json(read_limited(self.state_file, _STATE_LIMIT_BYTES))
             headers = [block["header"] for block in state["blocks"]]
             return min(int(header["timestamp"], 16) for header in headers if int(header["number"], 16) == 0)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise StateError(
                 f"the saved chain {self.state_file} is damaged ({type(error).__name__}). The file is kept: "
                 "restore a backup, or move it away to start an empty ledger"

@@ -13,7 +13,7 @@ from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Enrolment, Evidence, 
 
 from .audit_report import require_equal, require_none
 from .client import AGGREGATOR_ROLE, LedgerClient
-from .entries import Campaign, Circuit, Round, RoundResult
+from .entries import Campaign, Circuit, Round, RoundResult, known
 from .index import Index, RoundEntry
 from .rpc import chain_errors
 
@@ -64,7 +64,8 @@ class ChainReader:
         self._client = client
         self._index = index
         last = index.last_block()
-        self._block = last[0] if last else client.web3.eth.block_number
+        with chain_errors("block", client.url):
+            self._block = last[0] if last else client.web3.eth.block_number
 
     def round(self, campaign: Digest, number: int) -> ChainRound:
         """Return a round with its campaign."""
@@ -234,7 +235,7 @@ def _result(entry: RoundEntry) -> RoundResult:
         new_v_digest=_digest(told["newVDigest"]),
         manifest_digest=_digest(told["manifestDigest"]),
         improvement=int(told["improvement"]),
-        evidence=Evidence(int(told["evidence"])),
+        evidence=known(Evidence, int(told["evidence"])),
     )
 
 

@@ -41,6 +41,7 @@ from .entries import (
     Round,
     RoundResult,
     RoundStatus,
+    known,
 )
 from .reverts import RevertDecoder
 from .rpc import chain_errors
@@ -88,9 +89,10 @@ class LedgerClient:
     def __init__(self, web3: Web3, address: str) -> None:
         self.web3 = web3
         self.address = Address(Web3.to_checksum_address(address))
-        self.chain_id = int(web3.eth.chain_id)
         self.decoder = RevertDecoder(artefact()["abi"])
         self.url = str(getattr(web3.provider, "endpoint_uri", "the chain"))
+        with chain_errors("connect", self.url):
+            self.chain_id = int(web3.eth.chain_id)
         self.contract = web3.eth.contract(address=Web3.to_checksum_address(address), abi=artefact()["abi"])
 
     @property
@@ -126,7 +128,7 @@ class LedgerClient:
 
     def node_of(self, node: Address, *, block_identifier: BlockIdentifier = "latest") -> NodeStatus:
         """Return the status of `node`."""
-        return NodeStatus(self._read("nodeOf", node, block_identifier=block_identifier))
+        return known(NodeStatus, self._read("nodeOf", node, block_identifier=block_identifier))
 
     def nonces(self, node: Address, *, block_identifier: BlockIdentifier = "latest") -> int:
         """Return the nonce that `node` signs its next `Register` with."""
@@ -215,7 +217,7 @@ class LedgerClient:
             index=index,
             settled_rounds=settled,
             enrolled_nodes=enrolled,
-            status=CampaignStatus(status),
+            status=known(CampaignStatus, status),
         )
 
     def campaign_at(self, index: int, *, block_identifier: BlockIdentifier = "latest") -> Digest:
@@ -324,8 +326,8 @@ class LedgerClient:
         status, evidence, attempt, count, admitted, opened, improvement, *digests = words
         updates, seed, nonces_root, v, record = digests
         return Round(
-            status=RoundStatus(status),
-            evidence=Evidence(evidence),
+            status=known(RoundStatus, status),
+            evidence=known(Evidence, evidence),
             attempt=attempt,
             count=count,
             admitted_count=admitted,

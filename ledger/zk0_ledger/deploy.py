@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from eth_abi.abi import encode as abi_encode
+from pydantic import TypeAdapter, ValidationError
 
 from zk0_proofs.digest import keccak
 from zk0_proofs.errors import ConfigError, StateError, TransactionReverted
@@ -49,6 +50,9 @@ class Deployment:
     """keccak of the creation code, to tell releases apart."""
 
 
+_DEPLOYMENT = TypeAdapter(Deployment)
+
+
 def deployment_path(home: Path, chain_id: int) -> Path:
     """Return the address book of a chain."""
     return home / "deployments" / f"{chain_id}.json"
@@ -64,8 +68,8 @@ def read_deployment(home: Path, chain_id: int) -> Deployment | None:
     if not path.exists():
         return None
     try:
-        return Deployment(**json.loads(read_limited(path, 16_384)))
-    except (ValueError, TypeError) as error:
+        return _DEPLOYMENT.validate_json(read_limited(path, 16_384))
+    except ValidationError as error:
         raise StateError(
             f"the address book {path} is damaged; restore it, or set ZK0_LEDGER_ADDRESS instead"
         ) from error

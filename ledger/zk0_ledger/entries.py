@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from zk0_proofs.digest import circuit_id
+from zk0_proofs.errors import WrongChain
 from zk0_proofs.types import Address, Digest, Evidence
 
 OWN_PROOF_TYPE = "(bytes,bytes32,bytes32,uint8,bytes32[3])"
@@ -39,6 +40,24 @@ class RoundStatus(IntEnum):
     SEALED = 2
     VOIDED = 3
     SETTLED = 4
+
+
+_Kind = TypeVar("_Kind", bound=IntEnum)
+
+
+def known(kind: type[_Kind], number: int) -> _Kind:
+    """Return the member of `kind` that the ledger means by `number`.
+
+    Raises:
+        WrongChain: there is none.
+    """
+    try:
+        return kind(number)
+    except ValueError as error:
+        raise WrongChain(
+            f"the ledger has {kind.__name__} {number}, which this release does not know; is a ledger of this "
+            "release at the address?"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,3 +190,4 @@ class Receipt:
     gas_used: int
     contract_address: str | None = None
     """The new contract's address, for a deployment."""
+    failed: bool = False

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zk0_proofs.digest import contribution_words, model_digest
-from zk0_proofs.errors import StateError
+from zk0_proofs.errors import LedgerError, StateError
 from zk0_proofs.fixedpoint import improvement_to_float
 from zk0_proofs.readout import READOUT_SHAPE
 from zk0_proofs.types import Address, Contribution, Digest, Evidence, Reason
@@ -228,7 +228,7 @@ class Index:
         return [
             _round(
                 event,
-                opened[event.arguments["campaign"]],
+                _opening(opened, event),
                 *read.get((event.arguments["campaign"], event.arguments["round"]), _NOT_READ),
             )
             for event in self.events("RoundCommitted", campaign=campaign)
@@ -291,6 +291,21 @@ class Index:
                 values.append(value)
         rows = self._database.execute(query + " ORDER BY c.block, e.log_index, c.position", values)
         return [_entry(row) for row in rows]
+
+
+def _opening(opened: Mapping[str, Mapping[str, Any]], event: Event) -> Mapping[str, Any]:
+    """Return what the campaign of a settled round was opened with.
+
+    Raises:
+        LedgerError: there is no such event: the endpoint holds something back.
+    """
+    campaign = event.arguments["campaign"]
+    if campaign not in opened:
+        raise LedgerError(
+            f"the endpoint told of a settled round of campaign {campaign} and not of the campaign's opening; "
+            "use another endpoint, and remove the index"
+        )
+    return opened[campaign]
 
 
 def _round(event: Event, campaign: Mapping[str, Any], problem: str, action_dim: int) -> RoundEntry:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import operator
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -27,6 +28,8 @@ from .rpc import chain_errors
 logger = logging.getLogger(__name__)
 
 _FIRST_PAGE_BLOCKS = 5_000
+_LARGEST = 2**53 - 1
+"""Greater numbers are text in canonical documents, and the index takes 64 bits."""
 
 
 class Indexer:
@@ -51,8 +54,7 @@ class Indexer:
             LedgerError: the endpoint refuses even one block's logs.
         """
         next_block = self._rewind()
-        with chain_errors("block", self._client.url):
-            last = self._client.web3.eth.block_number - self._confirmations + 1
+        last = self._last_block() - self._confirmations + 1
         count = 0
         while next_block <= last:
             end = min(last, next_block + self._page_blocks - 1)
@@ -84,10 +86,20 @@ class Indexer:
         return self._start_block
 
     def _block_hash(self, number: int) -> Digest | None:
+        if number > self._last_block():
+            return None
         with chain_errors("block", self._client.url):
-            if number > self._client.web3.eth.block_number:
-                return None
-            return Digest(bytes(self._client.web3.eth.get_block(number)["hash"]))
+            block = self._client.web3.eth.get_block(number)
+            if block["number"] != number:
+                raise LedgerError(
+                    f"the endpoint sent block {block['number']}, asked for {number}; use another endpoint"
+                )
+            return Digest(bytes(block["hash"]))
+
+    def _last_block(self) -> int:
+        with chain_errors("block", self._client.url):
+            # Up to a fraction of a block there would be ever smaller pages without end.
+            return operator.index(self._client.web3.eth.block_number)
 
     def _read_page(self, start: int, end: int) -> int:
         """Store the events of blocks `start` to `end`.
@@ -100,14 +112,15 @@ class Indexer:
             logs = self._client.web3.eth.get_logs(
                 {"address": self._client.contract.address, "fromBlock": start, "toBlock": end}
             )
+            blocks = {log["blockNumber"]: Digest(bytes(log["blockHash"])) for log in logs}
+            events = [event for log in logs if (event := self._decode(log, start, end)) is not None]
         if before is None or self._block_hash(end) != before:
             raise ChainUnreachable(
                 f"the chain was reorganised while block {end} was read; run the command again"
             )
-        events = [event for log in logs if (event := self._decode(log, start, end)) is not None]
         with self._index.transaction():
-            for log in logs:
-                self._index.add_block(log["blockNumber"], Digest(bytes(log["blockHash"])))
+            for number, block_hash in blocks.items():
+                self._index.add_block(number, block_hash)
             for event in events:
                 self._index.add_event(event)
             self._index.add_block(end, before)
@@ -119,11 +132,15 @@ class Indexer:
                 f"the endpoint sent a log of block {log['blockNumber']}, asked for {start} to {end}; "
                 "use another endpoint"
             )
-        kind = self._events.get(bytes(log["topics"][0]))
+        kind = self._events.get(bytes(log["topics"][0])) if log["topics"] else None
         if kind is None:
             return None
-        with chain_errors("logs", self._client.url):
-            decoded: Any = kind.process_log(log)
+        decoded: Any = kind.process_log(log)
+        if not 0 <= max(log["logIndex"], decoded["args"].get("round", 0)) <= _LARGEST:
+            raise LedgerError(
+                f"the endpoint sent log {log['logIndex']} of block {log['blockNumber']} with numbers that no "
+                "chain comes to; use another endpoint"
+            )
         return Event(
             block=log["blockNumber"],
             log_index=log["logIndex"],

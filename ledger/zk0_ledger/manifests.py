@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,9 @@ from zk0_proofs.rules.manifest import MANIFEST_LIMIT_BYTES
 from zk0_proofs.types import Digest
 
 _TIMEOUT_S = 30.0
+"""Longest silence of a server."""
+_WHOLE_ANSWER_S = 300.0
+"""Longest time for one manifest, which may come in drops."""
 
 
 class ManifestSource(Protocol):
@@ -70,17 +74,23 @@ class ManifestAddress:
         import httpx
 
         url = f"{self._url}/{digest.hex()}.json"
-        content = bytearray()
+        content, deadline = bytearray(), time.monotonic() + _WHOLE_ANSWER_S
+        # Nothing is unpacked: compressed twice, 64 KiB of an answer can unfold to gigabytes at once.
+        headers = {"Accept-Encoding": "identity"}
         try:
-            with httpx.stream("GET", url, timeout=_TIMEOUT_S, follow_redirects=True) as response:
+            with httpx.stream(
+                "GET", url, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True
+            ) as response:
                 response.raise_for_status()
-                for part in response.iter_bytes():
+                for part in response.iter_raw():
                     content += part
                     if len(content) > MANIFEST_LIMIT_BYTES:
                         raise StateError(
                             f"{url} has more than {MANIFEST_LIMIT_BYTES} bytes; it is no manifest"
                         )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+                    if time.monotonic() > deadline:
+                        raise StateError(f"{url} takes more than {_WHOLE_ANSWER_S:.0f} s; try again later")
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: of a cookie
             raise StateError(f"cannot get {url}: {error}; check --manifests") from error
         return bytes(content)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import logging
 import os
 import signal
@@ -13,6 +12,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from zk0_proofs.errors import ConfigError, LedgerError
 from zk0_proofs.files import read_limited
@@ -22,19 +24,25 @@ logger = logging.getLogger(__name__)
 _END_TIMEOUT_S = 5.0
 _PR_SET_PDEATHSIG = 1
 
+_Started = Annotated[str, Field(min_length=1)]
+"""Start time of a process. `start_time` is empty for a dead one, which must not pass for the one meant."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningChain:
     """What the process file says about a running Anvil."""
 
     pid: int
-    started: str
+    started: _Started
     """Start time of the process in clock ticks, so that a recycled pid is not mistaken for ours."""
     port: int
     chain_id: int
     owner: int
     """The program that started it; the chain ends with it."""
-    owner_started: str
+    owner_started: _Started
+
+
+_RUNNING_CHAIN = TypeAdapter(RunningChain)
 
 
 def read_running(home: Path) -> RunningChain | None:
@@ -47,8 +55,8 @@ def read_running(home: Path) -> RunningChain | None:
     if not path.exists():
         return None
     try:
-        running = RunningChain(**json.loads(read_limited(path, 4096)))
-    except (ValueError, TypeError):
+        running = _RUNNING_CHAIN.validate_json(read_limited(path, 4096))
+    except ValidationError:
         running = None
     if running is not None and start_time(running.owner) != running.owner_started:
         _await_end(running)

@@ -115,7 +115,7 @@ class RevertDecoder:
             values = tuple(
                 _plain(item["name"], kind, value) for kind, value in zip(types, decoded, strict=True)
             )
-        except DecodingError:
+        except (DecodingError, ValueError, OverflowError):
             return TransactionReverted(f"{function}: the contract refused with a malformed {item['name']}")
         named = {entry["name"]: value for entry, value in zip(item["inputs"], values, strict=True)}
         sentence = SENTENCES.get(item["name"])

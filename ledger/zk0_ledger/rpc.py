@@ -7,18 +7,12 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import HTTPError as TransportError
 from web3 import HTTPProvider, Web3
-from web3.exceptions import (
-    BadFunctionCallOutput,
-    ContractLogicError,
-    TimeExhausted,
-    TransactionNotFound,
-    Web3Exception,
-    Web3RPCError,
-)
+from web3.exceptions import BadFunctionCallOutput, ContractLogicError, TimeExhausted, Web3RPCError
 from web3.providers.rpc.utils import ExceptionRetryConfiguration
 
-from zk0_proofs.errors import ChainUnreachable, LedgerError, WrongChain
+from zk0_proofs.errors import ChainUnreachable, LedgerError, WrongChain, Zk0Error
 
 from .reverts import RevertDecoder
 
@@ -37,7 +31,7 @@ def connect(url: str, chain_id: int | None = None) -> Web3:
         WrongChain: the endpoint serves another chain.
     """
     retries = ExceptionRetryConfiguration(
-        errors=(requests.ConnectionError, requests.Timeout, requests.HTTPError),
+        errors=(requests.ConnectionError, requests.Timeout, requests.HTTPError, TransportError),
         retries=_TRIES,
         backoff_factor=_FIRST_WAIT_S,
     )
@@ -47,6 +41,8 @@ def connect(url: str, chain_id: int | None = None) -> Web3:
         exception_retry_configuration=retries,
         session=_sized_session(),
     )
+    # A revert may ask the caller to fetch any URL (EIP-3668): nothing here needs that.
+    provider.global_ccip_read_enabled = False
     web3 = Web3(provider)
     with chain_errors("connect", url):
         found = web3.eth.chain_id
@@ -84,10 +80,12 @@ def chain_errors(action: str, url: str, decoder: RevertDecoder | None = None) ->
         ChainUnreachable: no answer in time.
         TransactionReverted: the contract refused.
         WrongChain: there is no ledger at the address.
-        LedgerError: the endpoint answered with an error.
+        LedgerError: the endpoint answered with an error, or with something else than was asked for.
     """
     try:
         yield
+    except Zk0Error:
+        raise
     except ContractLogicError as error:
         raise (decoder or RevertDecoder([])).decode(action, revert_data(error)) from error
     except BadFunctionCallOutput as error:
@@ -95,15 +93,18 @@ def chain_errors(action: str, url: str, decoder: RevertDecoder | None = None) ->
             f"{action}: no ContributionLedger answers at the configured address; check ZK0_LEDGER_ADDRESS "
             "and the chain, or deploy one"
         ) from error
-    except (requests.RequestException, TimeExhausted, ConnectionError) as error:
+    except (requests.RequestException, TransportError, TimeExhausted, ConnectionError) as error:
         raise ChainUnreachable(
             f"{action}: no answer from {without_secrets(url)} ({type(error).__name__}); "
             "check ZK0_LEDGER_RPC_URL and that the endpoint runs"
         ) from error
-    except TransactionNotFound:
-        raise
-    except (Web3RPCError, Web3Exception, ValueError, RecursionError) as error:
+    except Web3RPCError as error:
         raise LedgerError(f"{action}: {without_secrets(url)} answered with an error: {error}") from error
+    except Exception as error:  # web3 does not check an answer's form: a wrong one fails in it in any way
+        raise LedgerError(
+            f"{action}: {without_secrets(url)} answered with something else than was asked for "
+            f"({type(error).__name__}: {str(error)[:200]}); use another endpoint"
+        ) from error
 
 
 def revert_data(error: ContractLogicError) -> bytes:

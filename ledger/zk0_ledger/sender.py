@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
-from web3.exceptions import ContractLogicError, TransactionNotFound, Web3RPCError
-from web3.types import TxParams, TxReceipt
+from web3.exceptions import TransactionNotFound, Web3RPCError
+from web3.types import TxParams
 
 from zk0_proofs.digest import keccak
 from zk0_proofs.errors import LedgerError, TransactionReverted
@@ -23,13 +23,15 @@ from zk0_proofs.types import Digest
 from .entries import Call, Receipt
 from .outbox import Outbox, OutboxRow
 from .reverts import RevertDecoder
-from .rpc import chain_errors, revert_data
+from .rpc import chain_errors
 
 logger = logging.getLogger(__name__)
 
 MAX_GAS = 16_777_216
 """Most gas of one transaction (EIP-7825)."""
 _GAS_MARGIN_PERCENT = 25
+_LARGEST_NONCE = 2**63 - 1
+"""The outbox takes 64 bits."""
 _FIRST_POLL_S = 0.02
 _LAST_POLL_S = 2.0
 # What Geth, Reth, Nethermind, Besu, Erigon and Anvil say of bytes they hold already.
@@ -141,15 +143,20 @@ class Sender:
             base_fee = self.web3.eth.get_block("latest").get("baseFeePerGas", 0)
             chain_nonce = self.web3.eth.get_transaction_count(self.account.address, "pending")
             chain_id = self.web3.eth.chain_id
-        transaction |= {
-            "chainId": chain_id,
-            "nonce": chain_nonce,
-            "gas": min(MAX_GAS, gas + gas * _GAS_MARGIN_PERCENT // 100),
-            "maxPriorityFeePerGas": tip,
-            "maxFeePerGas": Web3.to_wei(2 * base_fee + tip, "wei"),  # holds through six full blocks
-        }
-        del transaction["from"]
-        signed = self.account.sign_transaction(cast(dict[str, Any], transaction))
+            if chain_nonce > _LARGEST_NONCE:
+                raise LedgerError(
+                    f"{call.name}: the endpoint says that {self.address} has sent {chain_nonce} "
+                    "transactions; use another endpoint"
+                )
+            transaction |= {
+                "chainId": chain_id,
+                "nonce": chain_nonce,
+                "gas": min(MAX_GAS, gas + gas * _GAS_MARGIN_PERCENT // 100),
+                "maxPriorityFeePerGas": tip,
+                "maxFeePerGas": Web3.to_wei(2 * base_fee + tip, "wei"),  # holds through six full blocks
+            }
+            del transaction["from"]
+            signed = self.account.sign_transaction(cast(dict[str, Any], transaction))
         return OutboxRow(
             key=key,
             call_digest=digest,
@@ -166,19 +173,13 @@ class Sender:
         found = self._wait(row)
         if self._checkpoint is not None and (is_missing or row.state == "pending"):
             self._checkpoint()
-        if found["status"] == 0:
+        if found.failed:
             self._outbox.mark(row.key, "reverted")
             raise self._reason(row, call, found)
         if row.state == "pending":
             self._outbox.mark(row.key, "mined")
-            logger.info("%s: mined in block %d, gas %d", row.key, found["blockNumber"], found["gasUsed"])
-        return Receipt(
-            transaction_hash=row.hash,
-            block_number=int(found["blockNumber"]),
-            block_hash=Digest(bytes(found["blockHash"])),
-            gas_used=found["gasUsed"],
-            contract_address=found["contractAddress"],
-        )
+            logger.info("%s: mined in block %d, gas %d", row.key, found.block_number, found.gas_used)
+        return found
 
     def _broadcast(self, row: OutboxRow) -> None:
         try:
@@ -194,14 +195,14 @@ class Sender:
                 return
             raise
 
-    def _wait(self, row: OutboxRow) -> TxReceipt:
+    def _wait(self, row: OutboxRow) -> Receipt:
         """Return the receipt once it is `confirmations` deep, 1 being the block that holds it."""
         deadline, pause = time.monotonic() + self._timeout_s, _FIRST_POLL_S
         while time.monotonic() < deadline:
             found = self._receipt(row.hash)
             if found is not None:
                 with chain_errors(row.key, self._url):
-                    depth = self.web3.eth.block_number - found["blockNumber"] + 1
+                    depth = self.web3.eth.block_number - found.block_number + 1
                 if depth >= self._confirmations:
                     return found
             time.sleep(pause)
@@ -211,25 +212,34 @@ class Sender:
             "It stays in the outbox: run the same command again to go on waiting"
         )
 
-    def _receipt(self, transaction_hash: Digest) -> TxReceipt | None:
+    def _receipt(self, transaction_hash: Digest) -> Receipt | None:
         with chain_errors("receipt", self._url):
             try:
-                return self.web3.eth.get_transaction_receipt(Web3.to_hex(transaction_hash))
+                found = self.web3.eth.get_transaction_receipt(Web3.to_hex(transaction_hash))
             except TransactionNotFound:
                 return None
+            return Receipt(
+                transaction_hash=transaction_hash,
+                block_number=int(found["blockNumber"]),
+                block_hash=Digest(bytes(found["blockHash"])),
+                gas_used=int(found["gasUsed"]),
+                contract_address=found["contractAddress"],
+                failed=found["status"] == 0,
+            )
 
-    def _reason(self, row: OutboxRow, call: Call | None, found: TxReceipt) -> TransactionReverted:
+    def _reason(self, row: OutboxRow, call: Call | None, found: Receipt) -> TransactionReverted:
         """Return why a mined transaction failed, by calling it again on the state before its block."""
         name = call.name if call is not None else row.key
         if call is not None and call.to is not None:
             transaction: Any = {"from": self.account.address, "to": call.to, "data": Web3.to_hex(call.data)}
             try:
-                self.web3.eth.call(transaction, block_identifier=found["blockNumber"] - 1)
-            except ContractLogicError as error:
-                return self._decoder.decode(name, revert_data(error))
-            except Web3RPCError:
-                logger.debug("the endpoint keeps no state of block %d", found["blockNumber"] - 1)
+                with chain_errors(name, self._url, self._decoder):
+                    self.web3.eth.call(transaction, block_identifier=found.block_number - 1)
+            except TransactionReverted as error:
+                return error
+            except LedgerError:
+                logger.debug("the endpoint keeps no state of block %d", found.block_number - 1)
         return TransactionReverted(
-            f"{name}: transaction 0x{row.hash.hex()} failed in block {found['blockNumber']} though its dry "
+            f"{name}: transaction 0x{row.hash.hex()} failed in block {found.block_number} though its dry "
             "call passed; the ledger changed in between. Read its state and try again"
         )

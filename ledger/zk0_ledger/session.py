@@ -44,7 +44,7 @@ class Chain:
         self.local = local
         with chain_errors("connect", str(config.rpc_url or "the local chain")):
             genesis = web3.eth.get_block(0)
-        self.name = f"{config.expected_chain_id}:{bytes(genesis['hash']).hex()}"
+            self.name = f"{config.expected_chain_id}:{bytes(genesis['hash']).hex()}"
         self._senders: dict[str, Sender] = {}
         self._outboxes: list[Outbox] = []
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from zk0_proofs.digest import arrays_digest, keccak, keccak_abi
 from zk0_proofs.errors import ConfigError, StateError
+from zk0_proofs.files import parse_json
 from zk0_proofs.messages import FloatArrays
 from zk0_proofs.types import Digest
 
@@ -89,10 +89,10 @@ class PublicBase:
             StateError: the folder is no base.
         """
         try:
-            names = json.loads((self.folder / BASE_FILE).read_text())["trainable"]
+            names = parse_json((self.folder / BASE_FILE).read_bytes())["trainable"]
             with safe_open(self.folder / _WEIGHTS_FILE, framework="np") as weights:
                 return {name: weights.get_tensor(name) for name in names}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise StateError(
                 f"{self.folder} is no base policy: {error}; make one with zk0-node base"
             ) from error

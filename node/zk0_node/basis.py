@@ -114,7 +114,7 @@ class Gram:
         try:
             arrays = load_safetensors(read_limited(path, _GRAM_LIMIT_BYTES))
             return cls(xx=arrays["xx"], xy=arrays["xy"], rows=int(arrays["rows"][0]))
-        except (SafetensorError, KeyError, ValueError, IndexError) as error:
+        except (SafetensorError, KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
             raise StateError(f"{path} holds no Gram matrix: {error}; remove it") from error
 
 
@@ -179,7 +179,7 @@ class Basis:
         """
         try:
             return cls.from_arrays(load_safetensors(read_limited(path, _BASIS_LIMIT_BYTES)))
-        except (SafetensorError, WireError) as error:
+        except (SafetensorError, KeyError, ValueError, WireError) as error:
             raise StateError(f"{path} holds no basis: {error}; fetch it again") from error
 
 
@@ -262,6 +262,11 @@ def _orthonormal(stacked: Doubles) -> Doubles:
 
 
 def _require_basis(basis: Basis) -> None:
+    if basis.vectors.ndim != 2 or basis.mean.ndim != 1:
+        raise WireError(
+            f"P and mean of the basis have shapes {basis.vectors.shape} and {basis.mean.shape}, expected "
+            "two axes and one"
+        )
     features = len(basis.mean)
     shapes = {
         "P": (basis.vectors.shape, (features, basis.vectors.shape[-1])),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from zk0_ledger.client import LedgerClient
 from zk0_ledger.manifests import ManifestSource
@@ -19,7 +18,7 @@ from zk0_proofs.digest import (
     mixed_seed,
     record_digest,
 )
-from zk0_proofs.encoding import Document, HexDigest, HexPoint, Uint64, Weights
+from zk0_proofs.encoding import Document, Examples, HexDigest, HexPoint, Uint64, Weights, first_problem
 from zk0_proofs.errors import AuditFailed, LedgerError, StateError
 from zk0_proofs.files import read_limited, write_atomic
 from zk0_proofs.readout import READOUT_SHAPE
@@ -31,6 +30,8 @@ from zk0_proofs.types import ZERO_DIGEST, Address, Digest, Integers
 from .holdout import Shards
 
 _LIMIT_BYTES = 4 * 1024 * 1024
+_EXAMPLES: TypeAdapter[int] = TypeAdapter(Examples)
+_DIGEST: TypeAdapter[Digest] = TypeAdapter(HexDigest)
 
 
 class SignedStep(Document):
@@ -67,7 +68,10 @@ class CampaignFolder:
     @property
     def record(self) -> CampaignRecord:
         """Return what the node enrolled in."""
-        return CampaignRecord.model_validate_json(self._read("campaign.json", "enrol"))
+        try:
+            return CampaignRecord.model_validate_json(self._read("campaign.json", "enrol"))
+        except ValidationError as error:
+            raise StateError(f"{self.folder}/campaign.json is damaged: {first_problem(error)}") from error
 
     def save_record(self, record: CampaignRecord) -> None:
         """Keep what the node enrols in."""
@@ -83,7 +87,9 @@ class CampaignFolder:
         try:
             return SignedStep.model_validate_json(self._read(f"round-{round_number}.json", "train"))
         except ValidationError as error:
-            raise StateError(f"{self.folder}/round-{round_number}.json is damaged: {error}") from error
+            raise StateError(
+                f"{self.folder}/round-{round_number}.json is damaged: {first_problem(error)}"
+            ) from error
 
     def signed_step(self, round_number: int, base_model_digest: Digest) -> SignedStep | None:
         """Return what the node signed in a round from that model, if it did.
@@ -130,7 +136,7 @@ class CampaignFolder:
         """
         path = self.folder / f"block-{round_number}.json"
         if not path.exists():
-            write_atomic(path, canonical_json(seed.hex()))
+            write_atomic(path, canonical_json("0x" + seed.hex()))
         self.require_block(round_number, seed)
 
     def require_block(self, round_number: int, seed: Digest, nonces_root: Digest = ZERO_DIGEST) -> None:
@@ -138,8 +144,14 @@ class CampaignFolder:
 
         Raises:
             LedgerError: the chain was rewritten by somebody who knew the nonce.
+            StateError: what was kept is damaged.
         """
-        block = Digest(bytes.fromhex(json.loads(self._read(f"block-{round_number}.json", "reveal"))))
+        try:
+            block = _DIGEST.validate_json(self._read(f"block-{round_number}.json", "reveal"))
+        except ValidationError as error:
+            raise StateError(
+                f"{self.folder}/block-{round_number}.json is damaged: {first_problem(error)}"
+            ) from error
         if seed != (mixed_seed(block, nonces_root) if any(nonces_root) else block):
             raise LedgerError(
                 f"the seed of round {round_number} is 0x{seed.hex()}, from another block than the "
@@ -155,6 +167,7 @@ class CampaignFolder:
 
         Raises:
             LedgerError: the node is not enrolled.
+            StateError: the kept number is damaged.
         """
         path = self.folder / "examples" / f"{node}.json"
         if not path.exists():
@@ -162,7 +175,12 @@ class CampaignFolder:
             if found is None:
                 raise LedgerError(f"{node} is not enrolled in campaign 0x{campaign.hex()}; nothing is proven")
             write_atomic(path, canonical_json(str(found.num_examples)))
-        return weight_of(int(json.loads(read_limited(path, _LIMIT_BYTES))), cap)
+        try:
+            return weight_of(_EXAMPLES.validate_json(read_limited(path, _LIMIT_BYTES)), cap)
+        except ValidationError as error:
+            raise StateError(
+                f"{path} is damaged: {first_problem(error)}; remove it: the ledger has the number"
+            ) from error
 
     def _read(self, name: str, step: str) -> bytes:
         if not (self.folder / name).exists():
@@ -253,11 +271,11 @@ def require_published(
     try:
         content = source.find(digest, [])
         manifest = parse_manifest(content)
+        root = merkle_root([contribution_leaf(record.contribution) for record in manifest.contributions])
     except (StateError, AuditFailed) as error:
         raise LedgerError(
             f"the record of round {round_number} cannot be read: {error}; take no part and tell the others"
         ) from error
-    root = merkle_root([contribution_leaf(record.contribution) for record in manifest.contributions])
     recorded = ledger.round_of(campaign, round_number).record_digest
     found = record_digest(root, keccak(content))
     if found != recorded:

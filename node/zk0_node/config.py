@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -13,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from zk0_proofs.encoding import ChecksumAddress
 from zk0_proofs.errors import ConfigError
-from zk0_proofs.files import read_limited
+from zk0_proofs.files import parse_json, read_limited
 
 SETTINGS_LIMIT_BYTES = 64 * 1024
 
@@ -82,9 +81,8 @@ def load_settings(path: Path | None, **overrides: Any) -> NodeSettings:
 def _read(path: Path) -> dict[str, Any]:
     content = read_limited(path, SETTINGS_LIMIT_BYTES)
     try:
-        text = content.decode()
-        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except ValueError as error:
+        values = tomllib.loads(content.decode()) if path.suffix == ".toml" else parse_json(content)
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"settings {path}: {error}; expected TOML or a JSON object") from error
     if not isinstance(values, dict):
         raise ConfigError(f"settings {path} hold a {type(values).__name__}, expected an object")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-import zipfile
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,10 @@ import numpy.typing as npt
 
 from zk0_proofs.digest import keccak, keccak_abi
 from zk0_proofs.errors import ConfigError, DataError
-from zk0_proofs.files import write_atomic
+from zk0_proofs.files import parse_json, write_atomic
 from zk0_proofs.types import Digest
+
+from .archives import read_npz
 
 if TYPE_CHECKING:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -235,7 +237,7 @@ def _cameras_tag(requirements: Requirements) -> str:
 def _read_info(root: Path) -> dict[str, Any]:
     path = root / "meta" / "info.json"
     try:
-        info: dict[str, Any] = json.loads(path.read_text())
+        info: dict[str, Any] = parse_json(path.read_bytes())
         version, features = str(info["codebase_version"]), dict(info["features"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
@@ -246,11 +248,21 @@ def _read_info(root: Path) -> dict[str, Any]:
             f"{root} is a LeRobot data set of version {version}, expected v3; convert it with "
             "lerobot.datasets.v30.convert_dataset_v21_to_v30"
         )
-    if not all(isinstance(feature, dict) and "shape" in feature for feature in features.values()):
+    if not all(isinstance(entry, dict) and _is_shape(entry.get("shape")) for entry in features.values()):
         raise DataError(
             f"{root}: meta/info.json describes features without shapes; record the data set again"
         )
+    for name in ("total_episodes", "total_frames", "fps"):
+        if type(info.get(name)) is not int:
+            raise DataError(
+                f"{root}: {name} in meta/info.json is {str(info.get(name))[:50]}, expected an integer; "
+                "record the data set again"
+            )
     return info
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list) and all(type(size) is int and 0 <= size < 2**31 for size in value)
 
 
 def _require_features(info: dict[str, Any], requirements: Requirements, source: str | Path) -> None:
@@ -261,7 +273,7 @@ def _require_features(info: dict[str, Any], requirements: Requirements, source: 
         if key not in features:
             raise DataError(f"{source} has no feature {key!r}; it has {', '.join(sorted(features))}")
         shape = tuple(features[key]["shape"])
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         if key == ACTION_KEY and size > MAX_ACTION_DIM:
             raise DataError(f"{source} has {size} action dimensions, the circuit proves {MAX_ACTION_DIM}")
         if shape != (dim,):
@@ -393,21 +405,21 @@ def _save(path: Path, recording: Recording) -> None:
 def _load(path: Path, digest: Digest) -> Recording | None:
     """Return the cached recording, or None if the file is damaged or of an earlier version."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            header = json.loads(arrays["header"].tobytes())
-            if header["version"] != _CACHE_VERSION:
-                return None
-            return Recording(
-                images={key: arrays[key] for key in arrays.files if key.startswith(IMAGE_PREFIX)},
-                state=arrays["state"],
-                action=arrays["action"],
-                episode=arrays["episode"],
-                task=arrays["task"],
-                tasks=tuple(header["tasks"]),
-                robot=header["robot"],
-                fps=header["fps"],
-                digest=digest,
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path)
+        header = parse_json(arrays["header"].tobytes())
+        if header["version"] != _CACHE_VERSION:
+            return None
+        return Recording(
+            images={key: array for key, array in arrays.items() if key.startswith(IMAGE_PREFIX)},
+            state=arrays["state"],
+            action=arrays["action"],
+            episode=arrays["episode"],
+            task=arrays["task"],
+            tasks=tuple(header["tasks"]),
+            robot=header["robot"],
+            fps=header["fps"],
+            digest=digest,
+        )
+    except (DataError, ValueError, KeyError, TypeError) as error:
         logger.warning("ignoring the damaged cache file %s: %s", path, error)
         return None

@@ -16,11 +16,14 @@ import numpy as np
 from zk0_proofs.artifacts import CircuitArtifacts
 from zk0_proofs.commitments import SaltSource, ShardUse, commit_shard, new_salts
 from zk0_proofs.digest import merkle_path, merkle_root, shard_leaf
-from zk0_proofs.errors import StateError
-from zk0_proofs.files import read_limited, write_atomic
+from zk0_proofs.errors import DataError, StateError, WitnessOutOfRange
+from zk0_proofs.files import parse_json, read_limited, write_atomic
 from zk0_proofs.fixedpoint import LOSS_SCALE_LOG2, WEIGHT_SCALE
-from zk0_proofs.readout import Rows
+from zk0_proofs.readout import Rows, require_rows
+from zk0_proofs.statement import SHARDS
 from zk0_proofs.types import Address, Digest, Integers, Point, ShardOpening
+
+from .archives import read_npz
 
 _SHARD_LIMIT_BYTES = 4 * 1024 * 1024
 _PRIVATE = 0o600
@@ -93,10 +96,11 @@ class Shards:
     def _read(self, index: int) -> tuple[Rows, bytes]:
         path = self._shard(index)
         try:
-            with np.load(io.BytesIO(read_limited(path, _SHARD_LIMIT_BYTES)), allow_pickle=False) as stored:
-                rows = Rows(stored["z"].astype(np.int64), stored["y"].astype(np.int64))
-                return rows, stored["salts"].tobytes()
-        except (ValueError, KeyError, OSError, EOFError) as error:
+            stored = read_npz(io.BytesIO(read_limited(path, _SHARD_LIMIT_BYTES)))
+            rows = Rows(stored["z"].astype(np.int64), stored["y"].astype(np.int64))
+            require_rows(rows)
+            return rows, stored["salts"].tobytes()
+        except (DataError, WitnessOutOfRange, KeyError, ValueError) as error:
             raise StateError(f"{path} is damaged: {error}; the node can join the next campaign") from error
 
     def _leaves(self, campaign: Digest, node: Address) -> list[Digest]:
@@ -105,8 +109,11 @@ class Shards:
     def _commitments(self) -> list[Point]:
         path = self._folder / "commitments.json"
         try:
-            entries = json.loads(read_limited(path, _SHARD_LIMIT_BYTES))
-            return [Point(x=int(entry["x"], 16), y=int(entry["y"], 16)) for entry in entries]
+            entries = parse_json(read_limited(path, _SHARD_LIMIT_BYTES))
+            points = [Point(x=_coordinate(entry["x"]), y=_coordinate(entry["y"])) for entry in entries]
+            if len(points) != SHARDS:
+                raise ValueError(f"{len(points)} commitments, expected {SHARDS}")
+            return points
         except (ValueError, KeyError, TypeError) as error:
             raise StateError(f"{path} is damaged: {error}; the node can join the next campaign") from error
 
@@ -115,6 +122,13 @@ class Shards:
 
     def _counter(self, index: int) -> Path:
         return self._folder / f"shard-{index}.use.json"
+
+
+def _coordinate(text: str) -> int:
+    value = int(text, 16)
+    if not 0 <= value < 2**256:
+        raise ValueError(f"a coordinate has {value.bit_length()} bits, expected at most 256")
+    return value
 
 
 def sample_salts(path: Path, count: int, salt_source: SaltSource) -> list[bytes]:

@@ -146,6 +146,8 @@ class Participant(Party):
         """C1: fit a ridge proposal on a base that the ledger has in force; there is one proposal a base."""
         expert = _named(arrays, "expert/")
         statistics = _named(arrays, "statistics/")
+        if statistics.keys() != {"mean", "std"}:
+            raise WireError(f"the statistics hold {sorted(statistics)[:4]}, expected mean and std")
         found = model_digest(self.learner.public_base_digest, ZERO_DIGEST, arrays_digest(expert))
         if found != request.base_digest:
             raise WireError(

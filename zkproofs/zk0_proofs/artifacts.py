@@ -8,7 +8,6 @@ come out bit for bit the same everywhere, so a folder that differs from the mani
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -26,7 +25,7 @@ from pydantic import ValidationError
 from . import digest, engine
 from .build import CircuitManifest
 from .errors import ArtifactError, ProverError, StateError
-from .files import read_limited
+from .files import parse_json, read_limited
 from .readout import READOUT_SHAPE, Shape
 from .settings import require_settings
 from .srs import file_sha256, require_ceremony
@@ -193,8 +192,7 @@ def open_circuit(
     )
     _require_manifest(artifacts.manifest, source, folder)
     artifacts.require_verification_files()
-    settings = json.loads(_read(artifacts.settings, _SETTINGS_LIMIT_BYTES))
-    require_settings(settings, source.shape, engine.VERSION)
+    require_settings(_read_settings(artifacts.settings), source.shape, engine.VERSION)
     for path in (artifacts.pk, artifacts.compiled):
         if not path.is_file():
             raise ArtifactError(f"{path} is missing; {_rebuild_advice(folder)}")
@@ -272,6 +270,16 @@ def _read_manifest(path: Path) -> CircuitManifest:
         return CircuitManifest.model_validate_json(_read(path, _MANIFEST_LIMIT_BYTES))
     except ValidationError as error:
         raise ArtifactError(f"{path} is no circuit manifest; {_rebuild_advice(path.parent)}") from error
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = parse_json(_read(path, _SETTINGS_LIMIT_BYTES))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is no JSON: {error}; {_rebuild_advice(path.parent)}") from error
+    if not isinstance(settings, dict):
+        raise ArtifactError(f"{path} holds no settings; {_rebuild_advice(path.parent)}")
+    return settings
 
 
 def _read(path: Path, limit_bytes: int) -> bytes:

@@ -16,7 +16,7 @@ from .artifacts import CircuitArtifacts
 from .circuit import shard_elements
 from .errors import ProverError, StateError
 from .field import ELEMENT_BYTES, MODULUS, vector
-from .files import read_limited, write_atomic
+from .files import parse_json, read_limited, write_atomic
 from .readout import Rows, require_rows
 from .statement import CommittedWeights
 from .types import Integers, Point
@@ -156,7 +156,7 @@ class ShardUse:
 
     def _read(self) -> _Use:
         try:
-            use = _Use(**json.loads(read_limited(self._path, _USE_LIMIT_BYTES)))
+            use = _Use(**parse_json(read_limited(self._path, _USE_LIMIT_BYTES)))
             counts = type(use.used) is int and use.used >= 0 and type(use.last_round) is int
             if counts and isinstance(use.retired, str):
                 return use

@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 import numpy as np
 from eth_utils.address import is_checksum_address
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from .field import MODULUS
 from .fixedpoint import WEIGHT_LIMIT
@@ -21,6 +30,32 @@ class Document(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_known_fields(cls, fields: Any) -> Any:
+        # Pydantic makes an error for each unknown field, and a hostile document may hold millions of them.
+        if isinstance(fields, dict):
+            unknown = next((name for name in fields if name not in cls.model_fields), None)
+            if unknown is not None:
+                raise ValueError(f"unknown field {str(unknown)[:50]!r}")
+        return fields
+
+
+def first_problem(error: Exception) -> str:
+    """Return in one line why a document was refused."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:300]
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+
+
+def _from_hex(text: str) -> bytes:
+    content = bytes.fromhex(text.removeprefix("0x"))
+    # `bytes.fromhex` skips white space: a short value could be padded to the right length with it.
+    if len(text) != 2 + 2 * len(content):
+        raise ValueError("expected 0x and hex digits alone")
+    return content
+
 
 def _hex(length: int) -> BeforeValidator:
     def parse(value: Any) -> bytes:
@@ -28,7 +63,7 @@ def _hex(length: int) -> BeforeValidator:
             return value
         if not isinstance(value, str) or len(value) != 2 + 2 * length or not value.startswith("0x"):
             raise ValueError(f"expected 0x and {2 * length} hex digits")
-        return bytes.fromhex(value[2:])
+        return _from_hex(value)
 
     return BeforeValidator(parse)
 
@@ -69,7 +104,7 @@ def _point(value: Any) -> Point:
         return value
     if not isinstance(value, str) or len(value) != 130 or not value.startswith("0x"):
         raise ValueError("expected 0x and 128 hex digits: x and y")
-    return Point.from_bytes(bytes.fromhex(value[2:]))
+    return Point.from_bytes(_from_hex(value))
 
 
 HexDigest = Annotated[Digest, _hex(32), PlainSerializer(_to_hex)]
@@ -96,7 +131,7 @@ def _hex_up_to(limit: int) -> BeforeValidator:
             return value
         if not isinstance(value, str) or not value.startswith("0x") or len(value) > 2 + 2 * limit:
             raise ValueError(f"expected 0x and at most {2 * limit} hex digits")
-        return bytes.fromhex(value[2:])
+        return _from_hex(value)
 
     return BeforeValidator(parse)
 

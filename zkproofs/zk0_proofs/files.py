@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
 
 from .errors import StateError
 
@@ -48,3 +51,12 @@ def read_limited(path: Path, limit_bytes: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise StateError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def parse_json(content: bytes) -> Any:
+    """Return the JSON value in `content`; other than `json.loads` it knows one error only.
+
+    Raises:
+        ValueError: it is no JSON (RFC 8259), or is nested deeper than 200 levels.
+    """
+    return from_json(content, allow_inf_nan=False)

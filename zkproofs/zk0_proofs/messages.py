@@ -27,6 +27,7 @@ from .encoding import (
     LossText,
     Uint64,
     Weights,
+    first_problem,
 )
 from .errors import WireError
 from .rules.manifest import (
@@ -289,8 +290,8 @@ def unpack_document(kind: type[_Document], content: object) -> _Document:
     try:
         document = kind.model_validate_json(content)
         canonical = pack_document(document)
-    except (ValidationError, ValueError, RecursionError) as error:
-        raise WireError(f"{kind.__name__} is malformed: {_first_line(error)}") from error
+    except (ValidationError, ValueError) as error:
+        raise WireError(f"{kind.__name__} is malformed: {first_problem(error)}") from error
     if canonical != content:
         # Two readers could take other values from one message, for example from repeated keys.
         raise WireError(f"{kind.__name__} is not canonical JSON (RFC 8785)")
@@ -315,17 +316,10 @@ def unpack_arrays(content: object, limit_bytes: int = ARRAYS_LIMIT_BYTES) -> Flo
     try:
         arrays = load_safetensors(content)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise WireError(f"arrays are not safetensors: {_first_line(error)}") from error
+        raise WireError(f"arrays are not safetensors: {first_problem(error)}") from error
     for name, array in arrays.items():
         if array.dtype != np.float32:
             raise WireError(f"array {name[:60]!r} is {array.dtype}, expected float32")
         if not np.isfinite(array).all():
             raise WireError(f"array {name[:60]!r} holds NaN or infinite values")
     return arrays
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:300]
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

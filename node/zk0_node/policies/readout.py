@@ -18,7 +18,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from zk0_proofs.errors import StateError, WireError
-from zk0_proofs.files import read_limited, write_atomic
+from zk0_proofs.files import parse_json, read_limited, write_atomic
 from zk0_proofs.readout import require_weights
 from zk0_proofs.types import Integers
 
@@ -49,7 +49,7 @@ def write_readout_policy(folder: Path, base: Path, basis: Basis, weights: Intege
     """
     require_weights(weights, basis.width + 1)
     try:
-        config = json.loads((base / "config.json").read_text())
+        config = parse_json((base / "config.json").read_bytes())
         if config["type"] != "smolvla":
             raise StateError(f"{base} holds a policy of type {config['type']}, expected smolvla")
     except (OSError, ValueError, KeyError, TypeError) as error:

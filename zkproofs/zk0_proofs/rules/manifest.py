@@ -24,8 +24,10 @@ from ..encoding import (
     LossText,
     Uint64,
     Weights,
+    first_problem,
 )
 from ..errors import AuditFailed
+from ..files import parse_json
 from ..signatures import Receipt, Verdict
 from ..types import (
     ZERO_DIGEST,
@@ -47,6 +49,9 @@ MANIFEST_LIMIT_BYTES = 64 * 1024 * 1024
 MAX_NODES = 10_000
 MAX_PROOFS = 64
 """Most proofs in one answer: the node's own and its reviews."""
+# The first wrong record is reason enough: collecting the faults of all of them could fill the memory.
+_ONE_A_NODE = Field(max_length=MAX_NODES, fail_fast=True)
+_ONE_A_PROOF = Field(max_length=MAX_PROOFS, fail_fast=True)
 
 
 class EnrolmentRecord(Document):
@@ -114,7 +119,7 @@ class AnswerRecord(Document):
     """A node's signed answer to a challenge: at most one proof about each candidate (R5, R7)."""
 
     node: ChecksumAddress
-    proofs: Annotated[tuple[ProofRecord, ...], Field(max_length=MAX_PROOFS)]
+    proofs: Annotated[tuple[ProofRecord, ...], _ONE_A_PROOF]
     signature: HexSignature
     """EIP-712 `ProofSet` over the digests of `proofs`, in their order."""
 
@@ -193,9 +198,18 @@ class ContributionRecord(Document):
 
     @property
     def contribution(self) -> Contribution:
-        """Return the contribution with its enumerations."""
+        """Return the contribution with its enumerations.
+
+        Raises:
+            AuditFailed: its reason is none of this version's.
+        """
         fields = {name: getattr(self, name) for name in type(self).model_fields}
-        fields["evidence"], fields["reason"] = Evidence(self.evidence), Reason(self.reason)
+        try:
+            fields["evidence"], fields["reason"] = Evidence(self.evidence), Reason(self.reason)
+        except ValueError as error:
+            raise AuditFailed(
+                f"the contribution of {self.node} has {error}, expected one of this version; update zk0"
+            ) from error
         return Contribution(**fields)
 
 
@@ -217,11 +231,11 @@ class _Manifest(Document):
     round: Uint64
     terms: CampaignTerms
     base_digest: HexDigest
-    enrolments: Annotated[tuple[EnrolmentRecord, ...], Field(max_length=MAX_NODES)]
+    enrolments: Annotated[tuple[EnrolmentRecord, ...], _ONE_A_NODE]
     base_model_digest: HexDigest
     updates_root: HexDigest
-    contributions: Annotated[tuple[ContributionRecord, ...], Field(max_length=MAX_NODES)]
-    refusals: Annotated[tuple[Refusal, ...], Field(max_length=MAX_NODES)]
+    contributions: Annotated[tuple[ContributionRecord, ...], _ONE_A_NODE]
+    refusals: Annotated[tuple[Refusal, ...], _ONE_A_NODE]
     v_digest: HexDigest
     model_digest: HexDigest
 
@@ -236,19 +250,19 @@ class ReadoutManifest(_Manifest):
     """Digest of the evaluation slice in ONNX, which says on plain integers what the circuit proves."""
     base_weights: Weights
     base_commitment: HexPoint
-    updates: Annotated[tuple[UpdateRecord, ...], Field(max_length=MAX_NODES)]
-    receipts: Annotated[tuple[HexSignature, ...], Field(max_length=MAX_NODES)]
+    updates: Annotated[tuple[UpdateRecord, ...], _ONE_A_NODE]
+    receipts: Annotated[tuple[HexSignature, ...], _ONE_A_NODE]
     """The aggregator's signatures over the receipts of `updates`: the n-th is position n."""
-    nonces: Annotated[tuple[NonceRecord, ...], Field(max_length=MAX_NODES)]
+    nonces: Annotated[tuple[NonceRecord, ...], _ONE_A_NODE]
     seed: HexDigest
-    answers: Annotated[tuple[AnswerRecord, ...], Field(max_length=MAX_NODES)]
+    answers: Annotated[tuple[AnswerRecord, ...], _ONE_A_NODE]
     """Own proofs and reviews."""
-    substitutes: Annotated[tuple[AnswerRecord, ...], Field(max_length=MAX_NODES)]
+    substitutes: Annotated[tuple[AnswerRecord, ...], _ONE_A_NODE]
     """Reviews in place of missing ones."""
-    verdicts: Annotated[tuple[VerdictRecord, ...], Field(max_length=MAX_NODES)]
+    verdicts: Annotated[tuple[VerdictRecord, ...], _ONE_A_NODE]
     average_weights: Weights
     average_commitment: HexPoint
-    average_answers: Annotated[tuple[AnswerRecord, ...], Field(max_length=MAX_NODES)]
+    average_answers: Annotated[tuple[AnswerRecord, ...], _ONE_A_NODE]
     improvement: Int256
     """Lower median of the average's proofs; 0 when nobody was admitted."""
     averaged: bool
@@ -269,7 +283,7 @@ class ExpertManifest(_Manifest):
     """An unproven round: FedAvg over whole action experts, recorded with the nodes' own word on losses."""
 
     kind: Literal["whole-expert"] = "whole-expert"
-    updates: Annotated[tuple[ExpertUpdateRecord, ...], Field(max_length=MAX_NODES)]
+    updates: Annotated[tuple[ExpertUpdateRecord, ...], _ONE_A_NODE]
 
 
 RoundManifest = Annotated[ReadoutManifest | ExpertManifest, Field(discriminator="kind")]
@@ -295,6 +309,7 @@ def parse_manifest(content: bytes) -> ReadoutManifest | ExpertManifest:
     if len(content) > MANIFEST_LIMIT_BYTES:
         raise AuditFailed(f"manifest has {len(content)} bytes, expected at most {MANIFEST_LIMIT_BYTES}")
     try:
-        return _ADAPTER.validate_json(content)
-    except (ValidationError, ValueError, RecursionError) as error:
-        raise AuditFailed(f"manifest is malformed: {str(error)[:400]}") from error
+        # Not `validate_json`, which copies what surrounds a missing field once for each of them.
+        return _ADAPTER.validate_python(parse_json(content))
+    except (ValidationError, ValueError) as error:
+        raise AuditFailed(f"manifest is malformed: {first_problem(error)}") from error

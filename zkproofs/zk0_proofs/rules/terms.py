@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..digest import document_digest
-from ..encoding import ChecksumAddress, HexDigest, HexSignature
+from ..encoding import ChecksumAddress, Document, HexDigest, HexSignature
 from ..fixedpoint import margin_threshold
 from ..signatures import OpeningKey
 from ..signatures import verify as verify_signature
@@ -17,13 +17,11 @@ from ..types import Address, Digest, LedgerDomain
 PROTOCOL_VERSION: Final = 1
 
 
-class CampaignTerms(BaseModel):
+class CampaignTerms(Document):
     """The rules that nobody can change once a campaign is open.
 
     Decimal strings are differences of mean squared error per row and real action dim.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1] = PROTOCOL_VERSION
     kind: Literal["readout", "whole-expert"] = "readout"

@@ -1,0 +1,1 @@
+"""Fuzzing of everything that parses foreign bytes: targets, and two engines that try to break them."""
