@@ -103,11 +103,14 @@ def identify_members(
                 registrations[address] = registration
                 if address not in known:
                     first.add(_SampleRoot(node=address, sample_root=members.sample_roots[address]))
-        if not members.addresses:
-            raise LedgerError(f"no node can take part: {_reasons(answers) or 'see the log'}")
-        ledger.admit(registrations)
-    members.sample_roots.update({node: root for node, root in known.items() if node in members.sample_roots})
-    return members
+        admitted = ledger.admit(registrations)
+    if not admitted:
+        raise LedgerError(f"no node can take part: {_reasons(answers) or 'see the log'}")
+    return Members(
+        addresses={node: member for node, member in members.addresses.items() if member in admitted},
+        sample_roots=members.sample_roots | known,
+        auditors=members.auditors,
+    )
 
 
 def _take_in(
@@ -197,12 +200,13 @@ def _brief_auditor(
 
     Without an auditor nobody is asked to open a shard. One that fails now is briefed again by the next run.
     """
-    if network.auditor is None or network.auditor.address != terms.auditor:
+    auditor = network.auditor_named(terms.auditor)
+    if auditor is None:
         return None
     arrays = {f"expert/{name}": array for name, array in base.expert.items()}
     arrays |= {f"basis/{name}": array for name, array in basis.to_arrays().items()}
     request = ObserveRequest(campaign=campaign, base_digest=base.digest, terms=terms)
-    asked = {network.auditor.node: Request(request, arrays)}
+    asked = {auditor.node: Request(request, arrays)}
 
     step = f"{label}/C3-auditor"
     if not network.journal.has(step):
@@ -211,7 +215,7 @@ def _brief_auditor(
                 logger.warning("the auditor was not briefed; drawn nodes stay unaudited")
                 return None
         network.journal.value(step, lambda: True)
-    return network.auditor
+    return auditor
 
 
 def _publish(network: Network, campaign: Campaign, basis: Basis) -> None:

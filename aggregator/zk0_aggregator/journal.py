@@ -33,11 +33,14 @@ class Arrivals(Generic[_Kind]):
     def __init__(self, folder: Path, kind: type[_Kind]) -> None:
         self._folder = folder
         self._kind = kind
-        self.documents: list[_Kind] = [self._read(path) for path in sorted(folder.glob("*.json"))]
+        paths = sorted(folder.glob("*.json"))
+        if [path.name for path in paths] != [_name(position) for position in range(len(paths))]:
+            raise StateError(f"{folder} has gaps: something that was acknowledged is missing; restore it")
+        self.documents: list[_Kind] = [self._read(path) for path in paths]
 
     def add(self, document: _Kind) -> None:
         """Store the next document."""
-        path = self._folder / f"{len(self.documents):05}.json"
+        path = self._folder / _name(len(self.documents))
         write_atomic(path, canonical_json(document.model_dump()))
         self.documents.append(document)
 
@@ -45,7 +48,13 @@ class Arrivals(Generic[_Kind]):
         try:
             return self._kind.model_validate_json(read_limited(path, STEP_LIMIT_BYTES))
         except ValidationError as error:
-            raise StateError(f"{path} is no {self._kind.__name__}: {error}") from error
+            raise StateError(
+                f"{path} is no {self._kind.__name__}: {first_problem(error)}; it was acknowledged: restore it"
+            ) from error
+
+
+def _name(position: int) -> str:
+    return f"{position:05}.json"
 
 
 class Journal:

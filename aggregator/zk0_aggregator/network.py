@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -47,8 +47,8 @@ class Ledger(Protocol):
     def registration_nonce(self, node: Address) -> int:
         """Return the nonce that a node's next `Register` must carry."""
 
-    def admit(self, registrations: Mapping[Address, tuple[Registration, bytes]]) -> None:
-        """Register what must be registered and admit the nodes."""
+    def admit(self, registrations: Mapping[Address, tuple[Registration, bytes]]) -> set[Address]:
+        """Register what must be registered, and return which nodes are admitted."""
 
     def open_campaign(self, base: Digest, basis: Digest, circuit: Digest, terms: CampaignTerms) -> Digest:
         """Open a campaign and return its id (C2)."""
@@ -109,8 +109,12 @@ class Network:
     """Flower's id of each connected node and the address it answers for."""
     sample_roots: Mapping[Address, Digest] = field(default_factory=dict)
     """What each node held out before it could know the campaign's base (C0)."""
-    auditor: Auditor | None = None
-    """Who recomputes opened shards, if somebody is connected as such."""
+    auditors: Sequence[Auditor] = ()
+    """Who offers to recompute opened shards."""
+
+    def auditor_named(self, address: str | None) -> Auditor | None:
+        """Return the connected auditor of that address."""
+        return next((auditor for auditor in self.auditors if auditor.address == address), None)
 
     def node_of(self, address: Address) -> int | None:
         """Return the Flower id under which `address` is connected."""

@@ -24,8 +24,6 @@ class Receipts:
     network: Network
     facts: RoundFacts
     step: Step
-    first: int = 0
-    """Position of the next receipt: how many were given before the aggregator was restarted."""
     signatures: list[bytes] = field(default_factory=list)
 
     def give(self, member: Address, digest: Digest) -> None:
@@ -40,7 +38,7 @@ class Receipts:
             node=member,
             step=self.step,
             digest=digest,
-            position=self.first + len(self.signatures),
+            position=len(self.signatures),
         )
         signature = self.network.ledger.sign(receipt)
         self.signatures.append(signature)

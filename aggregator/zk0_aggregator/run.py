@@ -53,6 +53,10 @@ class Report:
 def run_campaigns(network: Network, plan: Plan, circuit: Digest) -> Report:
     """Run both campaigns of `plan` and return what they led to."""
     base = PublicBase(plan.base)
+    # Before anything else, since audits need an auditor; stored, so that a resumed run keeps its own.
+    terms = network.journal.document(
+        "readout/C2-terms", CampaignTerms, lambda: _audited_terms(plan, network.auditors)
+    )
     expert = run_expert_campaign(network, "expert", plan.expert_terms, base.digest, base.expert)
     with network.display.phase("measure features of the new base"):
         folder = network.outputs / "global_model" / "base"
@@ -63,11 +67,6 @@ def run_campaigns(network: Network, plan: Plan, circuit: Digest) -> Report:
         expert=expert.arrays,
         statistics=statistics,
     )
-    # Stored, so that a resumed run keeps its auditor, whoever is connected then.
-    stored = network.journal.value(
-        "readout/C2-terms", lambda: _audited_terms(plan, network.auditor).model_dump()
-    )
-    terms = CampaignTerms.model_validate(stored)
     campaign, basis = open_readout_campaign(network, "readout", terms, start, circuit)
 
     model = CommittedWeights(values=zero_weights(), commitment=network.commit(zero_weights()))
@@ -84,12 +83,13 @@ def run_campaigns(network: Network, plan: Plan, circuit: Digest) -> Report:
     return _report(expert, outcomes)
 
 
-def _audited_terms(plan: Plan, auditor: Auditor | None) -> CampaignTerms:
+def _audited_terms(plan: Plan, auditors: Sequence[Auditor]) -> CampaignTerms:
     """Return the campaign's terms with its auditor, who is named before anybody enrols (C2)."""
     if not plan.audits:
         return plan.readout_terms
-    if auditor is None:
+    if not auditors:
         raise ConfigError("audits were asked for, but no auditor is connected; start one, or ask for none")
+    auditor = auditors[0]
     fields = {
         "audits": plan.audits,
         "auditor": auditor.address,

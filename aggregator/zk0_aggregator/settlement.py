@@ -13,7 +13,7 @@ from zk0_ledger.manifests import ManifestStore
 from zk0_ledger.session import Ledger as OpenLedger
 from zk0_proofs.artifacts import CircuitArtifacts
 from zk0_proofs.commitments import commit_weights
-from zk0_proofs.digest import contribution_leaf, keccak, merkle_root
+from zk0_proofs.digest import contribution_leaf, keccak, merkle_root, record_digest
 from zk0_proofs.errors import StateError, TransactionReverted
 from zk0_proofs.files import write_atomic
 from zk0_proofs.readout import READOUT_SHAPE, zero_weights
@@ -37,6 +37,9 @@ class Settlement:
         self._run_id = run_id
         self._outputs = outputs
         self._manifests = ManifestStore(ledger.config.home)
+        # What a process that died had signed is on the chain before anything is decided anew.
+        for role in ("admin", "aggregator"):
+            ledger.sender(role=role).resume()
 
     @property
     def domain(self) -> LedgerDomain:
@@ -71,16 +74,17 @@ class Settlement:
         """Return the nonce that a node's next `Register` must carry."""
         return self._client.nonces(node)
 
-    def admit(self, registrations: Mapping[Address, tuple[Registration, bytes]]) -> None:
-        """Relay the requests of nodes that the ledger does not know, and admit them as their registrar.
+    def admit(self, registrations: Mapping[Address, tuple[Registration, bytes]]) -> set[Address]:
+        """Relay the requests of nodes that the ledger does not know, and return those that are admitted.
 
-        What the contract refuses about one node keeps no other out.
+        What the contract refuses about one node keeps no other out; an ejected one stays out.
         """
         for node, (registration, signature) in registrations.items():
             try:
                 self._admit(node, registration, signature)
             except TransactionReverted as error:
                 logger.warning("node %s is not admitted: %s", node, error)
+        return {node for node in registrations if self._client.node_of(node) is NodeStatus.ADMITTED}
 
     def _admit(self, node: Address, registration: Registration, signature: bytes) -> None:
         if self._client.node_of(node) is NodeStatus.UNKNOWN:
@@ -165,11 +169,12 @@ class Settlement:
         result = _result(manifest, digest)
         key = f"commit/{manifest.campaign.hex()}/{manifest.round}"
         receipt = self._send(key, self._client.commit_round(result))
-        recorded = self._client.model_in_force(manifest.campaign)
-        if recorded != manifest.model_digest:
+        recorded = self._client.round_of(manifest.campaign, manifest.round).record_digest
+        expected = record_digest(result.contributions_root, result.manifest_digest)
+        if recorded != expected:
             raise StateError(
-                f"the ledger has model 0x{recorded.hex()} in force, not 0x{manifest.model_digest.hex()}; "
-                "another aggregator may have settled this round"
+                f"the ledger has record 0x{recorded.hex()} of round {manifest.round}, not "
+                f"0x{expected.hex()}; another aggregator may have settled it"
             )
         return SettledRound(
             count=result.count,

@@ -9,9 +9,17 @@ from __future__ import annotations
 import logging
 
 from zk0_proofs.digest import keccak
-from zk0_proofs.encoding import Document
+from zk0_proofs.encoding import ChecksumAddress, Document, HexDigest, HexSignature
 from zk0_proofs.errors import ProofRejected
-from zk0_proofs.messages import AuditReply, AuditRequest, OpenReply, OpenRequest, Roster
+from zk0_proofs.files import read_limited, write_atomic
+from zk0_proofs.messages import (
+    OPENING_LIMIT_BYTES,
+    AuditReply,
+    AuditRequest,
+    OpenReply,
+    OpenRequest,
+    Roster,
+)
 from zk0_proofs.rules.admission import is_about
 from zk0_proofs.rules.claims import RoundFacts, Submissions
 from zk0_proofs.rules.manifest import Refusal, VerdictRecord
@@ -34,6 +42,14 @@ class Audits(Document):
     refusals: tuple[Refusal, ...] = ()
 
 
+class Opened(Document):
+    """R6: what a node handed in, sealed; `digest` is that of the sealed bytes, which are kept beside it."""
+
+    node: ChecksumAddress
+    digest: HexDigest
+    signature: HexSignature
+
+
 def audit_shards(
     network: Network, step: str, facts: RoundFacts, submissions: Submissions, auditor: Auditor | None
 ) -> Audits:
@@ -42,8 +58,7 @@ def audit_shards(
     if not due:
         return Audits()
     if auditor is None:
-        logger.warning("round %d: no auditor is ready; %d drawn nodes stay unaudited", facts.round, len(due))
-        return Audits()
+        logger.warning("round %d: no auditor is ready; drawn nodes stay unaudited", facts.round)
     audit = _Audit(network, step, facts, submissions, auditor)
     with network.display.phase(f"round {facts.round}: audit drawn shards", len(due)) as bar:
         for node, index in due.items():
@@ -53,32 +68,43 @@ def audit_shards(
 
 
 class _Audit:
-    """The audits of one round, each stored as soon as it is done."""
+    """The audits of one round; openings and verdicts are stored as they arrive."""
 
     def __init__(
-        self, network: Network, step: str, facts: RoundFacts, submissions: Submissions, auditor: Auditor
+        self,
+        network: Network,
+        step: str,
+        facts: RoundFacts,
+        submissions: Submissions,
+        auditor: Auditor | None,
     ) -> None:
         self._network = network
         self._facts = facts
         self._submissions = submissions
         self._auditor = auditor
         self._roster: Roster = roster_of(facts, submissions.updates, submissions.nonces)
-        # A receipt that was given stays true after a crash: its node has opened something.
-        self._opened = network.journal.arrivals(f"{step}/openings", OpenReply)
-        self._receipts = Receipts(network, facts, Step.OPENING, first=len(self._opened.documents))
+        self._receipts = Receipts(network, facts, Step.OPENING)
+        self._sealed = network.journal.folder / step / "sealed"
+        self._opened = network.journal.arrivals(f"{step}/openings", Opened)
         self._verdicts = network.journal.arrivals(f"{step}/verdicts", VerdictRecord)
         self._silent: list[Address] = []
+        for opened in self._opened.documents:
+            self._receipts.give(Address(opened.node), opened.digest)
 
     def run(self, node: Address, index: int) -> None:
-        """Ask one node for the shard of its own proof, and the auditor for its verdict on it."""
-        if node in {record.node for record in self._verdicts.documents}:
+        """Have one node open the shard of its own proof, and the auditor judge it."""
+        if any(verdict.node == node for verdict in self._verdicts.documents):
             return
-        opening = self._open(node)
+        if self._auditor is not None and self._opening_of(node) is None:
+            self._ask(node)
+        opened = self._opening_of(node)
+        if opened is None and self._auditor is None:
+            return
         self._network.ledger.retire_shard(self._facts.campaign, node, index)
-        if opening is not None:
-            self._judge(node, opening)
-        elif not self._has_opened(node):
+        if opened is None:
             self._silent.append(node)
+        elif self._auditor is not None:
+            self._judge(node, opened, self._auditor)
 
     def result(self) -> Audits:
         """Return what the audits led to."""
@@ -88,24 +114,27 @@ class _Audit:
         ]
         return Audits(verdicts=tuple(self._verdicts.documents), refusals=tuple(refusals))
 
-    def _open(self, node: Address) -> Answer[OpenReply] | None:
+    def _opening_of(self, node: Address) -> Opened | None:
+        return next((opened for opened in self._opened.documents if opened.node == node), None)
+
+    def _ask(self, node: Address) -> None:
+        """Store and acknowledge what a node opens, if it signed it."""
         flower_id = self._network.node_of(node)
         if flower_id is None:
-            return None
-        opened: list[Answer[OpenReply]] = []
+            return
 
         def take(_node: int, answer: Answer[OpenReply]) -> None:
-            if answer.sealed is not None and self._is_signed(node, answer.document, answer.sealed):
-                if not self._has_opened(node):  # a second receipt would contradict the first
-                    self._opened.add(answer.document)
-                    self._receipts.give(node, keccak(answer.sealed))
-                opened.append(answer)
+            if answer.sealed is None or not self._is_signed(node, answer.document, answer.sealed):
+                return
+            digest = keccak(answer.sealed)
+            write_atomic(self._sealed / node, answer.sealed)
+            self._opened.add(Opened(node=node, digest=digest, signature=answer.document.signature))
+            self._receipts.give(node, digest)
 
         asked = {flower_id: Request(OpenRequest(roster=self._roster))}
         self._network.exchange.ask("query.open", asked, OpenReply, on_answer=take, beside="sealed")
-        return opened[0] if opened else None
 
-    def _judge(self, node: Address, opening: Answer[OpenReply]) -> None:
+    def _judge(self, node: Address, opened: Opened, auditor: Auditor) -> None:
         """Store the auditor's verdict on one opening; none if it is silent, which is not the node's fault."""
         proof = self._submissions.answers[node].about(node)
         if proof is None:
@@ -115,20 +144,19 @@ class _Audit:
             node=node,
             shard_commitment=proof.shard_commitment,
             shard_path=proof.shard_path,
-            signature=opening.document.signature,
+            signature=opened.signature,
         )
 
         def take(_node: int, answer: Answer[AuditReply]) -> None:
             if answer.document.node == node and is_about(self._facts, answer.document, proof):
                 self._verdicts.add(answer.document)
+                (self._sealed / node).unlink(missing_ok=True)
             else:
                 logger.warning("round %d: the verdict on %s is not the auditor's", self._facts.round, node)
 
-        asked = {self._auditor.node: Request(request, sealed=opening.sealed)}
+        sealed = read_limited(self._sealed / node, OPENING_LIMIT_BYTES)
+        asked = {auditor.node: Request(request, sealed=sealed)}
         self._network.exchange.ask("query.audit", asked, AuditReply, on_answer=take)
-
-    def _has_opened(self, node: Address) -> bool:
-        return node in {record.node for record in self._opened.documents}
 
     def _is_signed(self, node: Address, reply: OpenReply, sealed: bytes) -> bool:
         facts = self._facts

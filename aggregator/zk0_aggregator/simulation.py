@@ -267,7 +267,7 @@ def _network(
         outputs=run.folder,
         members=members.addresses,
         sample_roots=members.sample_roots,
-        auditor=members.auditors[0] if members.auditors else None,
+        auditors=members.auditors,
     )
 
 

@@ -37,6 +37,11 @@ MAX_ACTION_DIM = 6
 """Outputs of the read-out circuit."""
 MIN_HELD_OUT = 256
 """Rows of a shard: inside one, no held-out sample may recur."""
+MAX_MAGNITUDE = 1e6
+"""Of states and actions. Degrees and ticks stay below 10^4; networks turn far larger numbers into NaN."""
+IMAGE_SIDES = (8, 4096)
+MAX_ASPECT = 8
+"""How many times as wide as high an image may be, or the reverse: policies pad it to a square."""
 MAX_FRAMES = 200_000
 """Frames kept in memory at most; 200,000 images of 96 x 96 are 5.5 GB."""
 _CACHE_VERSION = 1
@@ -298,6 +303,7 @@ def _require_content(recording: Recording, requirements: Requirements, source: s
                 f"{source}: {key!r} is NaN or infinite in {len(bad)} frames, first in frame {bad[0]} "
                 f"of episode {recording.episode[bad[0]]}; remove those episodes"
             )
+    require_plausible(recording.images, recording.state, recording.action)
     if (np.diff(recording.episode) < 0).any():
         raise DataError(f"{source}: episodes are not in order; record the data set again")
     for camera in requirements.cameras:
@@ -306,6 +312,26 @@ def _require_content(recording: Recording, requirements: Requirements, source: s
                 f"{source}: camera {camera!r} has {len(recording.images[camera])} images "
                 f"for {len(recording)} frames; the video is damaged"
             )
+
+
+def require_plausible(images: Mapping[str, Images], state: Floats, actions: Floats) -> None:
+    """Return if a policy can read such images, states and actions.
+
+    Raises:
+        DataError: an image is too small, large or narrow, or a number too large.
+    """
+    least, most = IMAGE_SIDES
+    for camera, block in images.items():
+        short, long = sorted(block.shape[1:3])
+        if not least <= short <= long <= min(most, MAX_ASPECT * short):
+            raise DataError(
+                f"{camera!r} has images of {block.shape[2]} x {block.shape[1]}, expected sides of {least} to "
+                f"{most}, one at most {MAX_ASPECT} times the other"
+            )
+    for key, values in ((STATE_KEY, state), (ACTION_KEY, actions)):
+        largest = np.abs(values).max(initial=0)
+        if not largest <= MAX_MAGNITUDE:
+            raise DataError(f"{key!r} reaches {largest:g}, expected at most {MAX_MAGNITUDE:g}")
 
 
 # ---- decoding

@@ -25,7 +25,7 @@ from zk0_proofs.types import Address, Digest
 from .basis import Basis, Floats, Gram, propose
 from .campaigns import CampaignFolder
 from .config import NodeSettings
-from .data import Recording, Split, open_recording, sample_digest, split_episodes
+from .data import Recording, Split, open_recording, require_plausible, sample_digest, split_episodes
 from .features import FeatureStatistics, held_out_loss, training_gram
 from .frames import Frames
 from .holdout import sample_salts
@@ -146,7 +146,7 @@ class Learner:
         """Return if opened samples are such as the policy reads (R6).
 
         Raises:
-            DataError: other cameras, or another width of states or actions.
+            DataError: other cameras, another width of states or actions, or what no recording may hold.
         """
         wanted, samples = self._policy.requirements, opening.samples
         found = (set(samples.images), samples.state.shape[1:], samples.actions.shape[1:])
@@ -157,6 +157,7 @@ class Learner:
         )
         if found != expected:
             raise DataError(f"opened samples have cameras, state and action {found}, expected {expected}")
+        require_plausible(samples.images, samples.state, samples.actions)
 
     def recompute_rows(
         self, base: Digest, basis: Basis, campaign: Digest, node: Address, shard: int, opening: Opening

@@ -110,12 +110,11 @@ class Participant(Party):
     # C0
 
     def identify(self, request: IdentifyRequest) -> IdentifyReply:
-        """Say who this node is, how much it trains on and which samples it holds out."""
+        """Say who this node is and which samples it holds out."""
         registration = Registration(
             node=self.address, nonce=self.ledger.nonces(self.address), deadline=request.deadline
         )
         offer = MemberOffer(
-            num_examples=self.learner.num_examples,
             sample_root=self.learner.sample_root(),
             registration=sign(self.account, self.ledger.domain, registration),
         )
@@ -191,11 +190,9 @@ class Participant(Party):
             self.learner.prepare_campaign(
                 folder, request.base_digest, basis, request.campaign, self.address, self.artifacts
             )
-            folder.save_record(
-                CampaignRecord(
-                    base_digest=request.base_digest, basis_digest=basis.digest, terms=request.terms
-                )
-            )
+        folder.save_record(
+            CampaignRecord(base_digest=request.base_digest, basis_digest=basis.digest, terms=request.terms)
+        )
         return folder.shards.data_root(request.campaign, self.address)
 
     def _require_auditor(self, terms: CampaignTerms) -> None:

@@ -97,6 +97,14 @@ def _no_pixels(fields: dict[str, Any]) -> None:
     fields["images"] = {name: block[:, :0] for name, block in fields["images"].items()}
 
 
+def _one_pixel_high(fields: dict[str, Any]) -> None:
+    fields["images"] = {name: block[:, :1] for name, block in fields["images"].items()}
+
+
+def _huge_state(fields: dict[str, Any]) -> None:
+    fields["state"][:] = 3e38
+
+
 def _other_camera(fields: dict[str, Any]) -> None:
     fields["images"] = {f"{name}_2": block for name, block in fields["images"].items()}
 
@@ -443,6 +451,8 @@ def test_an_opening_under_another_signature(relay: Relay, proven: Stage, play: P
 
 CRASHES: dict[str, Callable[[Opening], Opening]] = {
     "images without pixels": lambda o: _with_samples(o, _no_pixels),
+    "images that are one pixel high": lambda o: _with_samples(o, _one_pixel_high),
+    "states that overflow": lambda o: _with_samples(o, _huge_state),
     "images of a camera that the policy does not have": lambda o: _with_samples(o, _other_camera),
     "states of another width": lambda o: _with_samples(o, _wide_state),
     "chunks of another length": lambda o: _with_samples(o, _short_chunk),

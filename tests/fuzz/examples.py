@@ -46,7 +46,7 @@ def example_messages() -> dict[str, Document]:
         messages.Candidate(node=u.node, weights=u.weights, commitment=u.commitment)
         for u in manifest.updates[:2]
     )
-    offer = messages.MemberOffer(num_examples=7, sample_root=BASE, registration=bytes(range(65)))
+    offer = messages.MemberOffer(sample_root=BASE, registration=bytes(range(65)))
     made = (
         messages.IdentifyRequest(deadline=2**40),
         messages.IdentifyReply(

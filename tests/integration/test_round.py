@@ -159,6 +159,15 @@ def test_whoever_answered_before_a_crash_is_not_asked_again(
     assert network.address(VICTIM) in {update.node for update in second.manifest.updates}
 
 
+def test_an_early_round_can_be_replayed_after_later_ones(
+    network: SyntheticNetwork, outcome: RoundOutcome, second: RoundOutcome
+) -> None:
+    """A run that is resumed goes through all its rounds again, from its journal."""
+    assert second.manifest.averaged
+    again = run_round(network.network, network.campaign, 1, network.start)
+    assert manifest_bytes(again.manifest) == manifest_bytes(outcome.manifest)
+
+
 def test_a_crash_changes_no_receipt(network: SyntheticNetwork, second: RoundOutcome) -> None:
     for index in (0, 1):
         names = [path.name.split("-") for path in (network.nodes[index].settings.home / "receipts").iterdir()]

@@ -42,6 +42,15 @@ def test_a_damaged_arrival_names_its_file(tmp_path: Path) -> None:
         Journal(tmp_path).arrivals("round-1/R2", IdentifyRequest)
 
 
+def test_a_missing_arrival_is_noticed(tmp_path: Path) -> None:
+    arrivals = Journal(tmp_path).arrivals("round-1/R2", IdentifyRequest)
+    arrivals.add(IdentifyRequest(deadline=1))
+    arrivals.add(IdentifyRequest(deadline=2))
+    (tmp_path / "round-1/R2/00000.json").unlink()
+    with pytest.raises(StateError, match="has gaps"):
+        Journal(tmp_path).arrivals("round-1/R2", IdentifyRequest)
+
+
 def test_a_step_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     def fail() -> list[int]:
         raise StateError("stopped")

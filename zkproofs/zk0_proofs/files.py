@@ -28,12 +28,22 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o644) -> None:
             os.fsync(stream.fileno())
         os.chmod(temporary, mode)
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
         raise StateError(
             f"cannot write {path}: {error.strerror or error}; free space or fix permissions, then run again"
         ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name itself survive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_limited(path: Path, limit_bytes: int) -> bytes:

@@ -20,7 +20,6 @@ from .digest import canonical_json
 from .encoding import (
     ChecksumAddress,
     Document,
-    Examples,
     HexDigest,
     HexPoint,
     HexSignature,
@@ -63,7 +62,6 @@ class IdentifyRequest(Document):
 class MemberOffer(Document):
     """C0: what a node brings as a member."""
 
-    num_examples: Examples
     sample_root: HexDigest
     registration: HexSignature
     """EIP-712 `Register` with the ledger's nonce and the request's deadline."""
