@@ -421,6 +421,26 @@ def test_audits_pass_through_the_aggregator_and_are_not_repeated(relay: Relay, p
     assert relay.asked(2, "query.audit") == 2
 
 
+def test_a_crash_between_opening_and_verdict_loses_neither(
+    relay: Relay, proven: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(proven.auditor, "audit", die)
+        with pytest.raises(KeyboardInterrupt):
+            relay.audits("R6")
+    relay.exchange.silent = set(range(len(proven.nodes)))  # the nodes are gone
+    without = relay.audits("R6", without_auditor=True)
+    assert without == Audits()  # and with the auditor gone nobody is accused
+    found = findings(relay.audits("R6"))
+    opened = {place: relay.asked(place, "query.open") for place in (HONEST, INVENTOR)}
+    assert len(found) == 1
+    assert sorted(opened.values()) == [1, 1]
+    assert not list((relay.network.journal.folder / "R6" / "sealed").iterdir())
+
+
 def test_nothing_is_opened_without_an_auditor(relay: Relay, proven: Stage) -> None:
     assert relay.audits("R6", without_auditor=True) == Audits()
     assert relay.exchange.asked == []
@@ -546,8 +566,10 @@ def test_proposals_on_a_base_of_its_choice(stage: Stage, play: Play) -> None:
     expert = node.learner._restored().arrays()
     made = model_digest(node.learner.public_base_digest, ZERO_DIGEST, arrays_digest(expert))
     request = ProposeRequest(campaign=stage.facts.campaign, base_digest=made)
+    statistics = FeatureStatistics.load(Path(node.settings.policy) / STATISTICS_FILE)
+    moments = {"statistics/mean": statistics.mean, "statistics/std": statistics.std}
     with play.refused("node", LedgerError, "in force"):
-        node.propose(request, {f"expert/{name}": array for name, array in expert.items()})
+        node.propose(request, {**{f"expert/{name}": array for name, array in expert.items()}, **moments})
     play.residual("Nothing bounds the number of campaigns")
 
 
