@@ -124,7 +124,7 @@ bench-soundness: setup ## Measure how often honest and cheating updates are admi
 bench-reviews: setup ## Compare gates on peer reviews (records data sets: about 45 minutes the first time)
 	$(BIN)/python bench/review_gates.py
 
-contracts-audit: setup $(AUDIT)/.packages ## Analyse the contracts: slither, symbolic checks, deep fuzzing (10 to 20 minutes)
+contracts-audit: setup $(AUDIT)/.packages ## Analyse the contracts: slither, symbolic checks, deep fuzzing (about five minutes)
 	PATH="$(dir $(FORGE)):$(CURDIR)/$(AUDIT)/bin:$$PATH" python contracts/script/audit.py
 
 $(AUDIT)/.packages: contracts/audit-requirements.lock $(UV)

@@ -10,6 +10,7 @@ from zk0_ledger.deploy import register_circuit
 from zk0_ledger.entries import Call, CircuitPins, NodeStatus, RoundResult, RoundStatus
 from zk0_ledger.entries import Receipt as TransactionReceipt
 from zk0_ledger.manifests import ManifestStore
+from zk0_ledger.rpc import chain_errors, hash_of
 from zk0_ledger.session import Ledger as OpenLedger
 from zk0_proofs.artifacts import CircuitArtifacts
 from zk0_proofs.commitments import commit_weights
@@ -158,7 +159,8 @@ class Settlement:
 
     def latest_block_hash(self) -> Digest:
         """Return the hash of the last block, for draws that bind nobody (C1)."""
-        return Digest(bytes(self._client.web3.eth.get_block("latest")["hash"]))
+        with chain_errors("block", self._client.url):
+            return hash_of(self._client.web3.eth.get_block("latest")["hash"])
 
     def commit_round(self, manifest: ReadoutManifest | ExpertManifest) -> SettledRound:
         """Publish the manifest and record the round (R8)."""

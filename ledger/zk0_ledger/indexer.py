@@ -23,7 +23,7 @@ from zk0_proofs.types import Digest
 from .client import LedgerClient
 from .index import Event, Index, RoundEntry
 from .manifests import ManifestStore
-from .rpc import chain_errors
+from .rpc import chain_errors, hash_of
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Indexer:
                 raise LedgerError(
                     f"the endpoint sent block {block['number']}, asked for {number}; use another endpoint"
                 )
-            return Digest(bytes(block["hash"]))
+            return hash_of(block["hash"])
 
     def _last_block(self) -> int:
         with chain_errors("block", self._client.url):
@@ -112,7 +112,7 @@ class Indexer:
             logs = self._client.web3.eth.get_logs(
                 {"address": self._client.contract.address, "fromBlock": start, "toBlock": end}
             )
-            blocks = {log["blockNumber"]: Digest(bytes(log["blockHash"])) for log in logs}
+            blocks = {log["blockNumber"]: hash_of(log["blockHash"]) for log in logs}
             events = [event for log in logs if (event := self._decode(log, start, end)) is not None]
         if before is None or self._block_hash(end) != before:
             raise ChainUnreachable(
@@ -144,7 +144,7 @@ class Indexer:
         return Event(
             block=log["blockNumber"],
             log_index=log["logIndex"],
-            transaction_hash=Digest(bytes(log["transactionHash"])),
+            transaction_hash=hash_of(log["transactionHash"]),
             name=str(decoded["event"]),
             arguments=json.loads(canonical_json(_plain(decoded["args"]))),
         )

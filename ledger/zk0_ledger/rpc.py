@@ -13,6 +13,7 @@ from web3.exceptions import BadFunctionCallOutput, ContractLogicError, TimeExhau
 from web3.providers.rpc.utils import ExceptionRetryConfiguration
 
 from zk0_proofs.errors import ChainUnreachable, LedgerError, WrongChain, Zk0Error
+from zk0_proofs.types import Digest
 
 from .reverts import RevertDecoder
 
@@ -105,6 +106,19 @@ def chain_errors(action: str, url: str, decoder: RevertDecoder | None = None) ->
             f"{action}: {without_secrets(url)} answered with something else than was asked for "
             f"({type(error).__name__}: {str(error)[:200]}); use another endpoint"
         ) from error
+
+
+def hash_of(value: bytes) -> Digest:
+    """Return a hash that an endpoint sent; to be asked inside `chain_errors`.
+
+    Raises:
+        LedgerError: it is none.
+    """
+    if len(value) != 32:
+        raise LedgerError(
+            f"the endpoint sent a hash of {len(value)} bytes, expected 32; use another endpoint"
+        )
+    return Digest(bytes(value))
 
 
 def revert_data(error: ContractLogicError) -> bytes:

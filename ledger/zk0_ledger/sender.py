@@ -23,7 +23,7 @@ from zk0_proofs.types import Digest
 from .entries import Call, Receipt
 from .outbox import Outbox, OutboxRow
 from .reverts import RevertDecoder
-from .rpc import chain_errors
+from .rpc import chain_errors, hash_of
 
 logger = logging.getLogger(__name__)
 
@@ -221,7 +221,7 @@ class Sender:
             return Receipt(
                 transaction_hash=transaction_hash,
                 block_number=int(found["blockNumber"]),
-                block_hash=Digest(bytes(found["blockHash"])),
+                block_hash=hash_of(found["blockHash"]),
                 gas_used=int(found["gasUsed"]),
                 contract_address=found["contractAddress"],
                 failed=found["status"] == 0,

@@ -348,3 +348,27 @@ def test_a_connection_fetches_no_url_that_a_revert_names(monkeypatch: pytest.Mon
     answer = json.dumps(result("0x7a69")).encode()
     web3 = connected(lambda: io.BytesIO(answer), monkeypatch)
     assert not web3.provider.global_ccip_read_enabled  # type: ignore[union-attr]
+
+
+def test_a_receipt_without_a_proper_block_is_refused(liar: ScriptedEndpoint, tmp_path: Path) -> None:
+    mined = {
+        "transactionHash": "0x" + "33" * 32,
+        "blockNumber": "0x1",
+        "blockHash": "0x5",
+        "status": "0x1",
+        "gasUsed": "0x5208",
+        "contractAddress": None,
+        "logs": [],
+    }
+    liar.answers |= {
+        "eth_call": {"": result("0x")},
+        "eth_estimateGas": result("0x5208"),
+        "eth_maxPriorityFeePerGas": result("0x1"),
+        "eth_getTransactionCount": result("0x0"),
+        "eth_getTransactionReceipt": result(mined),
+    }
+    outbox = Outbox(tmp_path / "outbox.sqlite", "1:genesis", ACCOUNT.address)
+    sender = Sender(Web3(liar), ACCOUNT, outbox, RevertDecoder(artefact()["abi"]))
+    with pytest.raises(LedgerError, match="a hash of 1 bytes, expected 32"):
+        sender.send("round 1", Call(to=str(NODE), data=b"\x01", name="openRound"))
+    outbox.close()
