@@ -283,8 +283,7 @@ def _proposal(arrays: FloatArrays, features: int) -> npt.NDArray[np.float32]:
 def _enrol(network: Network, step: str, campaign: Digest, request: Request) -> list[EnrolmentRecord]:
     """C3: relay what the nodes signed; one that cannot be enrolled takes no part in this campaign."""
     arrivals = network.journal.arrivals(step, EnrolmentRecord)
-    came = {record.node for record in arrivals.documents}
-    asked = {node: request for node, member in network.members.items() if member not in came}
+    asked = dict.fromkeys(network.to_ask(network.members.values(), arrivals.documents), request)
 
     def take(node: int, answer: Answer[EnrolReply]) -> None:
         member, record = network.members[node], answer.document

@@ -103,12 +103,7 @@ def _collect(
     base: FloatArrays,
 ) -> _Updates:
     arrivals = network.journal.arrivals(f"{label}/R2-updates", ExpertUpdateRecord)
-    came = {record.node for record in arrivals.documents}
-    asked = {
-        node: Request(request)
-        for node, member in network.members.items()
-        if member in enrolled and member not in came
-    }
+    asked = dict.fromkeys(network.to_ask(enrolled.keys(), arrivals.documents), Request(request))
     failures: dict[int, Failure] = {}
 
     def take(node: int, answer: Answer[ExpertReply]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +14,7 @@ from zk0_proofs.rules.manifest import EnrolmentRecord, ExpertManifest, ReadoutMa
 from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.signatures import Receipt, Registration
 from zk0_proofs.statement import CommittedWeights
-from zk0_proofs.types import Address, Digest, Enrolment, LedgerDomain
+from zk0_proofs.types import Address, Digest, Enrolment, LedgerDomain, Named
 
 from .exchange import Exchange
 from .journal import Journal
@@ -115,6 +115,11 @@ class Network:
     def auditor_named(self, address: str | None) -> Auditor | None:
         """Return the connected auditor of that address."""
         return next((auditor for auditor in self.auditors if auditor.address == address), None)
+
+    def to_ask(self, members: Collection[Address], came: Iterable[Named]) -> list[int]:
+        """Return the Flower ids of those `members` that are connected and have handed in nothing yet."""
+        answered = {record.node for record in came}
+        return [node for node, member in self.members.items() if member in members and member not in answered]
 
     def node_of(self, address: Address) -> int | None:
         """Return the Flower id under which `address` is connected."""

@@ -302,12 +302,8 @@ def _asked(
     """
     for record in arrivals.documents:
         acknowledge(record)
-    came = {record.node for record in arrivals.documents}
-    return {
-        node: requests[member]
-        for node, member in network.members.items()
-        if member in requests and member not in came
-    }
+    outstanding = network.to_ask(requests.keys(), arrivals.documents)
+    return {node: requests[network.members[node]] for node in outstanding}
 
 
 def roster_of(

@@ -62,7 +62,7 @@ class Auditor(Party):
 
     def identify(self, request: IdentifyRequest) -> IdentifyReply:
         """C0: say who audits, and to which key openings are to be sealed; only its own signature counts."""
-        key = OpeningKey(auditor=self.address, key=public_opening_key(self.account))
+        key = self._opening_key
         return IdentifyReply(
             node=self.address,
             base_digest=self.learner.public_base_digest,
@@ -77,8 +77,7 @@ class Auditor(Party):
             LedgerError: the ledger has another campaign, or one that names another auditor or circuit.
             WireError: the sent expert does not make the base.
         """
-        own = OpeningKey(auditor=self.address, key=public_opening_key(self.account))
-        if request.terms.opening_key != own:
+        if request.terms.opening_key != self._opening_key:
             raise LedgerError(
                 f"the campaign's auditor is {request.terms.auditor or 'nobody'}, or has another key than "
                 f"{self.address}; nothing to audit"
@@ -141,6 +140,10 @@ class Auditor(Party):
         )
         signature = sign(self.account, self.ledger.domain, verdict)
         return AuditReply(node=node, shard_leaf=leaf, finding=int(finding), signature=signature)
+
+    @property
+    def _opening_key(self) -> OpeningKey:
+        return OpeningKey(auditor=self.address, key=public_opening_key(self.account))
 
     def _require_signed(self, found: SealedRound, node: Address, signature: bytes, sealed: bytes) -> None:
         opening = SealedOpening(campaign=found.campaign, round=found.round, node=node, digest=keccak(sealed))

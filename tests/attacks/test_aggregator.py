@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from eth_account import Account
@@ -309,16 +310,22 @@ def test_a_manifest_that_changed_later(reviewed: Stage, play: Play, tmp_path: Pa
         play.found(reviewed.audited(ledger), "manifest", "digest of the manifest")
 
 
+def _next_round(manifest: ReadoutManifest, **changes: Any) -> UpdateRequest:
+    """Return what nodes are asked for in the round after `manifest`, with `changes`."""
+    honest = {
+        "campaign": manifest.campaign,
+        "round": 2,
+        "base_model_digest": manifest.model_digest,
+        "weights": manifest.average_weights,
+        "previous_manifest": manifest_digest(manifest),
+    }
+    return UpdateRequest(**{**honest, **changes})
+
+
 def test_a_node_stops_without_the_last_record(reviewed: Stage, play: Play) -> None:
     """asks for the next round while the last one is hidden"""
     manifest, node = reviewed.manifest, reviewed.node(0)
-    request = UpdateRequest(
-        campaign=manifest.campaign,
-        round=2,
-        base_model_digest=manifest.model_digest,
-        weights=manifest.average_weights,
-        previous_manifest=keccak(b"hidden"),
-    )
+    request = _next_round(manifest, previous_manifest=keccak(b"hidden"))
     with play.refused("node", LedgerError, "record of round 1 cannot be read"):
         node.train_readout(request)
 
@@ -341,12 +348,8 @@ def sealed(reviewed: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_another_model(reviewed: Stage, play: Play) -> None:
     """sends a node another model than the one in force"""
     manifest, node = reviewed.manifest, reviewed.node(0)
-    request = UpdateRequest(
-        campaign=manifest.campaign,
-        round=2,
-        base_model_digest=manifest.base_model_digest,
-        weights=manifest.base_weights,
-        previous_manifest=manifest_digest(manifest),
+    request = _next_round(
+        manifest, base_model_digest=manifest.base_model_digest, weights=manifest.base_weights
     )
     with play.refused("node", LedgerError, "in force"):
         node.train_readout(request)
@@ -355,13 +358,7 @@ def test_another_model(reviewed: Stage, play: Play) -> None:
 def test_other_weights_under_the_right_digest(reviewed: Stage, play: Play) -> None:
     """sends a node other weights under the digest in force"""
     manifest, node = reviewed.manifest, reviewed.node(0)
-    request = UpdateRequest(
-        campaign=manifest.campaign,
-        round=2,
-        base_model_digest=manifest.model_digest,
-        weights=manifest.base_weights + 1,
-        previous_manifest=manifest_digest(manifest),
-    )
+    request = _next_round(manifest, weights=manifest.base_weights + 1)
     with play.refused("node", LedgerError, "not that of the model digest"):
         node.train_readout(request)
 
