@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,12 @@ from zk0_proofs.errors import ProofRejected
 from zk0_proofs.prover import ProofJob
 from zk0_proofs.readout import Rows
 from zk0_proofs.rules.admission import Judgement, judge
+from zk0_proofs.rules.challenge import draw_reviewers
 from zk0_proofs.rules.claims import RoundFacts, Submissions, remembered, signed_answer
 from zk0_proofs.rules.manifest import AnswerRecord, ProofRecord, ReadoutManifest, ReceiptRecord, UpdateRecord
 from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.statement import Claim, Statement
-from zk0_proofs.types import Address, Integers
+from zk0_proofs.types import Address, Digest, Integers
 from zk0_proofs.verifier import EzklVerifier, Outcome
 
 from . import nodes
@@ -244,12 +246,40 @@ def cheating_stage(folder: Path, ledger: Ledger, artifacts: CircuitArtifacts) ->
     return Stage(network=network, names=names, outcome=outcome, verifier=verifier)
 
 
+class OtherDraw(Exception):
+    """The draw names nobody for a part that an attack needs played."""
+
+
 def reviewed_stage(folder: Path, ledger: Ledger, artifacts: CircuitArtifacts) -> Stage:
     """Play a round with two reviewers a candidate and nonces in the seed.
 
     One node's rows are invented: its update harms everybody, and by its rows everybody's harms. Another
-    reveals no nonce and answers nothing after that.
+    reveals no nonce and answers nothing after that. The draw follows from a block's hash, which no seed of a
+    test fixes: a campaign whose draw does not name those that the attacks need is left where it is.
     """
+    for attempt in count(1):
+        try:
+            return _reviewed_stage(folder / f"reviewed-{attempt}", ledger, artifacts)
+        except OtherDraw:
+            continue
+    raise AssertionError("unreachable")
+
+
+def require_cast(network: SyntheticNetwork, seed: Digest) -> None:
+    """Raise OtherDraw unless the first node, the liar and the withholder are drawn to review honest nodes."""
+    members = [network.address(place) for place in network.nodes]
+    candidates = {*HONEST, 2}
+    for reviewer in (HONEST[0], LIAR, WITHHOLDER):
+        named = (
+            draw_reviewers(seed, network.campaign.id, 1, network.address(place), members, 2)
+            for place in candidates - {reviewer}
+        )
+        if not any(network.address(reviewer) in drawn for drawn in named):
+            raise OtherDraw
+
+
+def _reviewed_stage(folder: Path, ledger: Ledger, artifacts: CircuitArtifacts) -> Stage:
+    folder.mkdir()
     kinds = {
         "honest": Kind(),
         "also honest": Kind(),
@@ -264,7 +294,12 @@ def reviewed_stage(folder: Path, ledger: Ledger, artifacts: CircuitArtifacts) ->
         (WITHHOLDER, action) for action in ("query.reveal", "query.prove", "query.review")
     }
     unsettled = folder / "unsettled"
-    settle = network.settlement.commit_round
+    mix, settle = network.settlement.mix_seed, network.settlement.commit_round
+
+    def mix_and_look(campaign: Digest, round_number: int, nonces_root: Digest) -> Digest:
+        seed = mix(campaign, round_number, nonces_root)
+        require_cast(network, seed)
+        return seed
 
     def keep_and_settle(manifest: Any) -> Any:
         assert ledger.chain.local is not None
@@ -273,6 +308,7 @@ def reviewed_stage(folder: Path, ledger: Ledger, artifacts: CircuitArtifacts) ->
         shutil.copytree(ledger.config.home, unsettled, ignore=shutil.ignore_patterns("anvil.json"))
         return settle(manifest)
 
+    network.settlement.mix_seed = mix_and_look  # type: ignore[method-assign]
     network.settlement.commit_round = keep_and_settle  # type: ignore[method-assign]
     outcome = run_round(network.network, network.campaign, 1, network.start)
     return Stage(
