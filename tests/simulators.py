@@ -97,15 +97,20 @@ class FakeGrid:
     def __init__(self, nodes: Mapping[int, Callable[[Message], Message | None]]) -> None:
         self._nodes = nodes
         self._replies: list[Message] = []
+        self.away: set[int] = set()
+        """Nodes that are not connected just now."""
+        self.sent: list[int] = []
+        """To whom messages went, in this order."""
 
     def get_node_ids(self) -> list[int]:
-        return list(self._nodes)
+        return [node for node in self._nodes if node not in self.away]
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         sent = []
-        for number, message in enumerate(messages):
-            message.metadata.__dict__["_message_id"] = f"message-{number}"
-            sent.append(f"message-{number}")
+        for message in messages:
+            self.sent.append(message.metadata.dst_node_id)
+            message.metadata.__dict__["_message_id"] = f"message-{len(self.sent)}"
+            sent.append(f"message-{len(self.sent)}")
             reply = self._nodes[message.metadata.dst_node_id](message)
             if reply is not None:
                 self._replies.append(reply)

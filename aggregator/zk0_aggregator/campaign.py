@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from zk0_node.basis import Basis, build_basis, require_proposal
 from zk0_node.features import FeatureStatistics
 from zk0_proofs.digest import canonical_json
-from zk0_proofs.encoding import ChecksumAddress, Document, HexDigest
+from zk0_proofs.encoding import ChecksumAddress, Document, HexDigest, Uint64
 from zk0_proofs.errors import LedgerError, ProofRejected, TransactionReverted, WireError
 from zk0_proofs.files import write_atomic
 from zk0_proofs.messages import (
@@ -73,20 +74,46 @@ class _SampleRoot(Document):
     sample_root: HexDigest
 
 
+class _Connection(Document):
+    """Under which of Flower's ids a node was met. A deployment keeps ids; a simulation makes new ones."""
+
+    node: ChecksumAddress
+    flower_id: Uint64
+
+
 def identify_members(
-    exchange: Exchange, ledger: Ledger, journal: Journal, display: Display, count: int, base_digest: Digest
+    exchange: Exchange,
+    ledger: Ledger,
+    journal: Journal,
+    display: Display,
+    base_digest: Digest,
+    *,
+    count: int,
+    least: int = 1,
+    patience_s: float | None = None,
 ) -> Members:
     """Return the connected parties, nodes admitted on the ledger; one that does not fit is left out (C0).
 
-    What a node held out when the run first met it counts, however often the run is resumed.
+    What a node held out when the run first met it counts, however often the run is resumed; a node that was
+    met before and is away now is asked again when it is back.
+
+    Args:
+        exchange: the line to the nodes.
+        ledger: where they are admitted.
+        journal: of the run.
+        display: what the operator sees.
+        base_digest: the public base that all must have.
+        count: parties to wait for.
+        least: members without whom the run does not begin.
+        patience_s: longest wait for them; by default one step.
 
     Raises:
-        LedgerError: no node answered well.
+        LedgerError: fewer than `least` answered well.
     """
     deadline = int(time.time()) + _REGISTRATION_S
     request = Request(IdentifyRequest(deadline=deadline))
     with display.phase("find the nodes", count) as bar:
-        asked = dict.fromkeys(exchange.connected(count), request)
+        asked = dict.fromkeys(exchange.connected(count, patience_s), request)
         answers = exchange.ask("query.identify", asked, IdentifyReply, bar.tick)
         members = Members(addresses={}, sample_roots={}, auditors=[])
         registrations = {}
@@ -104,13 +131,34 @@ def identify_members(
                 if address not in known:
                     first.add(_SampleRoot(node=address, sample_root=members.sample_roots[address]))
         admitted = ledger.admit(registrations)
-    if not admitted:
-        raise LedgerError(f"no node can take part: {_reasons(answers) or 'see the log'}")
+    addresses = {node: member for node, member in members.addresses.items() if member in admitted}
+    addresses |= _met_before(journal, addresses, set(members.addresses.values()))
+    if len(addresses) < least:
+        raise LedgerError(
+            f"{len(addresses)} nodes can take part, expected at least {least}: "
+            f"{_reasons(answers) or 'no other is connected; see the log'}"
+        )
     return Members(
-        addresses={node: member for node, member in members.addresses.items() if member in admitted},
+        addresses=addresses,
         sample_roots=members.sample_roots | known,
         auditors=members.auditors,
     )
+
+
+def _met_before(
+    journal: Journal, admitted: Mapping[int, Address], answered: set[Address]
+) -> dict[int, Address]:
+    """Note who is admitted, and return those who were met in an earlier start of the run and are away."""
+    connections = journal.arrivals("C0-connections", _Connection)
+    noted = {(record.flower_id, record.node) for record in connections.documents}
+    for flower_id, node in admitted.items():
+        if (flower_id, node) not in noted:
+            connections.add(_Connection(node=node, flower_id=flower_id))
+    return {
+        record.flower_id: Address(record.node)
+        for record in connections.documents
+        if record.node not in answered
+    }
 
 
 def _take_in(

@@ -13,12 +13,23 @@ from rich.console import Console
 
 from zk0_proofs.program import run_program
 
+from . import cli_network
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Verify what nodes prove, average what is admitted, record it on the ledger.",
 )
+
+app.command("up")(cli_network.up)
+app.command("invite")(cli_network.invite)
+app.command("admit")(cli_network.admit)
+app.command("eject")(cli_network.eject)
+app.command("start-campaign")(cli_network.start_campaign)
+app.command("follow")(cli_network.follow)
+app.command("resume")(cli_network.resume)
+app.command("status")(cli_network.status)
 
 _DEMONSTRATIONS = ("red-to-green", "blue-to-yellow", "reach-orange")
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from zk0_proofs.encoding import Document
@@ -29,6 +30,17 @@ logger = logging.getLogger(__name__)
 RECORD = "zk0"
 """Name of the one ConfigRecord in every message."""
 POLL_S = 0.1
+FIRST_REPEAT_S = 45.0
+"""A request without an answer is sent again after this time, then after twice as long, and so on."""
+AWAY_S = 1.0
+"""How often it is looked whether a node that went away is back."""
+_LOST = (
+    ErrorCode.MESSAGE_UNAVAILABLE,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+    ErrorCode.NODE_UNAVAILABLE,
+    ErrorCode.CLIENT_APP_CRASHED,
+)
+"""What Flower answers in the place of a node that is not there, whose answer got lost, or that was killed."""
 
 Beside = Literal["arrays", "sealed"]
 """What a reply of some steps carries beside its document."""
@@ -45,6 +57,12 @@ class Request:
     arrays: FloatArrays | None = None
     sealed: bytes | None = None
     """What one node sealed to another party; the aggregator passes it on unread."""
+
+    @property
+    def size(self) -> int:
+        """Return its bytes, without what Flower adds."""
+        arrays = sum(array.nbytes for array in (self.arrays or {}).values())
+        return len(pack_document(self.document)) + arrays + len(self.sealed or b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +94,26 @@ class Answers(Generic[_Reply]):
     failures: dict[int, Failure] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Traffic:
+    """Messages and bytes by action, without what Flower and TLS add."""
+
+    actions: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def sent(self, action: str, size: int, count: int) -> None:
+        """Count requests."""
+        self._add(action, requests=count, request_bytes=size)
+
+    def received(self, action: str, size: int) -> None:
+        """Count one reply."""
+        self._add(action, replies=1, reply_bytes=size)
+
+    def _add(self, action: str, **more: int) -> None:
+        found = self.actions.setdefault(action, {})
+        for name, value in more.items():
+            found[name] = found.get(name, 0) + value
+
+
 class Exchange:
     """One aggregator's line to its nodes. It is the only place that knows Flower's messages."""
 
@@ -84,10 +122,11 @@ class Exchange:
         self._grid = grid
         self._timeout_s = timeout_s
         self._stop = stop or threading.Event()
+        self.traffic = Traffic()
 
-    def connected(self, count: int) -> list[int]:
-        """Return the ids of connected nodes, waiting until `count` are there or the deadline passes."""
-        deadline = time.monotonic() + self._timeout_s
+    def connected(self, count: int, patience_s: float | None = None) -> list[int]:
+        """Return the ids of connected nodes, waiting until `count` are there or `patience_s` are over."""
+        deadline = time.monotonic() + (self._timeout_s if patience_s is None else patience_s)
         while True:
             nodes = sorted(self._grid.get_node_ids())
             if len(nodes) >= count or time.monotonic() > deadline:
@@ -107,23 +146,26 @@ class Exchange:
 
         `action` is a Flower message type such as `train.update`; `tick` is called at each reply,
         `on_answer` at each that is well formed; `beside` is what a reply may carry beside its document. A
-        node that fails, stays silent or sends something malformed appears in `failures`.
+        node that fails, stays silent or sends something malformed appears in `failures`. A node that goes
+        away is asked again when it is back: it answers the same request with the same reply.
         """
         answers: Answers[_Reply] = Answers()
-        outstanding = set(
-            self._grid.push_messages(_message(action, node, ask) for node, ask in requests.items())
-        )
+        asked = _Outstanding(self._grid, action, requests)
         deadline = time.monotonic() + self._timeout_s
-        while outstanding and time.monotonic() < deadline:
-            for reply in self._grid.pull_messages(outstanding):
-                outstanding.discard(reply.metadata.reply_to_message_id)
-                node = _sort_in(answers, reply, kind, beside)
+        while asked.nodes and time.monotonic() < deadline:
+            asked.send_due()
+            for reply in self._grid.pull_messages(asked.message_ids):
+                node = asked.settle(reply)
+                if node is None:
+                    continue
+                self.traffic.received(action, _sort_in(answers, node, reply, kind, beside))
                 if node in answers.received:
                     on_answer(node, answers.received[node])
                 tick()
-            if outstanding:
+            if asked.nodes:
                 self._wait()
-        for node in requests.keys() - answers.received.keys() - answers.failures.keys():
+        self.traffic.sent(action, asked.sent_bytes, asked.sent_count)
+        for node in asked.nodes:
             answers.failures[node] = Failure(Reason.NO_PROOF, f"no answer within {self._timeout_s:.0f} s")
         for node, failure in answers.failures.items():
             logger.warning("%s: node %d left out: %s", action, node, failure.message)
@@ -132,10 +174,70 @@ class Exchange:
     def tell(self, action: str, node: int, request: Request) -> None:
         """Send a message whose reply nobody waits for."""
         self._grid.push_messages([_message(action, node, request)])
+        self.traffic.sent(action, request.size, 1)
 
     def _wait(self) -> None:
         if self._stop.wait(POLL_S):
             raise StateError("stopped before the step was complete; run again to go on where it was")
+
+
+class _Outstanding:
+    """The nodes that have not answered one step yet, and what is under way to them.
+
+    A message that a node had fetched when it died is lost, and Flower says so only of nodes that stay away.
+    So each is sent again to a node that came back, and after growing times without an answer.
+    """
+
+    def __init__(self, grid: Grid, action: str, requests: Mapping[int, Request]) -> None:
+        self._grid = grid
+        self._action = action
+        self._requests = requests
+        self._nodes_of: dict[str, int] = {}
+        self._due = dict.fromkeys(requests, time.monotonic())
+        self._pause_s = dict.fromkeys(requests, FIRST_REPEAT_S)
+        self.sent_bytes = 0
+        self.sent_count = 0
+
+    @property
+    def nodes(self) -> Iterable[int]:
+        """Return who has not answered."""
+        return self._due.keys()
+
+    @property
+    def message_ids(self) -> set[str]:
+        """Return the messages to which replies may come."""
+        return set(self._nodes_of)
+
+    def send_due(self) -> None:
+        """Send what is due to those who are there."""
+        now = time.monotonic()
+        due = [node for node, at in self._due.items() if at <= now]
+        if not due:
+            return
+        there = set(self._grid.get_node_ids())
+        sent = [node for node in due if node in there]
+        ids = self._grid.push_messages([_message(self._action, node, self._requests[node]) for node in sent])
+        for node, message_id in zip(sent, ids, strict=True):
+            if message_id:  # None where Flower takes no message for the node just now
+                self._nodes_of[message_id] = node
+            self.sent_bytes += self._requests[node].size
+            self.sent_count += 1
+            self._due[node] = now + self._pause_s[node]
+            self._pause_s[node] *= 2
+        for node in set(due) - there:
+            self._due[node] = now + AWAY_S
+
+    def settle(self, reply: Message) -> int | None:
+        """Return whose answer this is; None if somebody has answered before, or the message was lost."""
+        node = self._nodes_of.pop(reply.metadata.reply_to_message_id, None)
+        if node is None or node not in self._due:
+            return None
+        if reply.has_error() and reply.error.code in _LOST:
+            self._due[node] = min(self._due[node], time.monotonic() + AWAY_S)
+            return None
+        del self._due[node]
+        self._nodes_of = {message: other for message, other in self._nodes_of.items() if other != node}
+        return node
 
 
 def _message(action: str, node: int, request: Request) -> Message:
@@ -147,20 +249,23 @@ def _message(action: str, node: int, request: Request) -> Message:
     return Message(RecordDict({RECORD: ConfigRecord(dict(record))}), dst_node_id=node, message_type=action)
 
 
-def _sort_in(answers: Answers[_Reply], reply: Message, kind: type[_Reply], beside: Beside | None) -> int:
-    """Put a reply where it belongs and return its node."""
-    node = reply.metadata.src_node_id
+def _sort_in(
+    answers: Answers[_Reply], node: int, reply: Message, kind: type[_Reply], beside: Beside | None
+) -> int:
+    """Put a reply where it belongs and return its size in bytes."""
     if reply.has_error():
         answers.failures[node] = Failure(Reason.NO_PROOF, f"the node failed: {reply.error.reason}"[:500])
-        return node
+        return 0
+    size = 0
     try:
         record = _only_record(reply.content, beside)
+        size = sum(len(value) for value in record.values() if isinstance(value, bytes))
         arrays = unpack_arrays(record["arrays"]) if "arrays" in record else None
         document = unpack_document(kind, record.get("document"))
         answers.received[node] = Answer(document, arrays, _sealed(record.get("sealed")))
     except WireError as error:
         answers.failures[node] = Failure(Reason.MALFORMED, str(error)[:500])
-    return node
+    return size
 
 
 def _only_record(content: RecordDict, beside: Beside | None) -> ConfigRecord:

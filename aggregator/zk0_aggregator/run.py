@@ -39,6 +39,14 @@ class Plan:
     public_data: str
     """Public demonstrations, on which feature statistics are computed."""
     cache: Path
+    parties: int
+    """Nodes, and the auditor, that the run waits for before it begins."""
+    least_nodes: int = 1
+    """Members without whom it does not begin."""
+    patience_s: float | None = None
+    """Longest wait for `parties`; by default one step."""
+    step_timeout_s: float = 900.0
+    """Longest wait for answers in each step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The aggregator as a Flower ServerApp."""
+"""The aggregator as a Flower ServerApp: of a simulation, or of a campaign in a network of machines."""
 
 from __future__ import annotations
 
@@ -17,3 +17,13 @@ def make_server_app(serve: Callable[[Grid], None]) -> ServerApp:
         serve(grid)
 
     return app
+
+
+app = ServerApp()
+
+
+@app.main()
+def _lead_campaign(grid: Grid, context: Context) -> None:
+    from .leading import lead_campaign
+
+    lead_campaign(grid, str(context.run_config.get("campaign", "")))

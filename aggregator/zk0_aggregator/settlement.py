@@ -94,6 +94,10 @@ class Settlement:
         if self._client.node_of(node) is NodeStatus.REGISTERED:
             self._send(f"admit/{node}", self._client.admit(node), role="admin")
 
+    def readmit(self, node: Address) -> None:
+        """Admit a node that was ejected."""
+        self._send(f"readmit/{node}", self._client.admit(node), role="admin")
+
     def open_campaign(self, base: Digest, basis: Digest, circuit: Digest, terms: CampaignTerms) -> Digest:
         """Open a campaign and return its id (C2)."""
         threshold = terms.threshold(READOUT_SHAPE.rows) if terms.kind == "readout" else 0

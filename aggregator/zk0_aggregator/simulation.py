@@ -10,13 +10,11 @@ import itertools
 import json
 import logging
 import os
-import resource
 import secrets
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,23 +25,19 @@ from zk0_ledger.config import load_config
 from zk0_ledger.session import Ledger as OpenLedger
 from zk0_ledger.session import open_ledger
 from zk0_proofs.artifacts import CircuitArtifacts, load_artifacts
-from zk0_proofs.commitments import WeightCommitter
 from zk0_proofs.digest import keccak
 from zk0_proofs.errors import StateError
 from zk0_proofs.files import write_atomic
 from zk0_proofs.rules.terms import CampaignTerms
-from zk0_proofs.verifier import EzklVerifier
 
 from .cheats import behaviour_named
-from .journal import Journal
 from .progress import Display
-from .settlement import Settlement
+from .runs import Run, lead, logged
 from .simulated_parties import data_source, prepare_parties
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
-    from .network import Network
     from .run import Plan, Report
 
 logger = logging.getLogger(__name__)
@@ -78,23 +72,6 @@ class Options:
         """Return what two runs must share for one to go on with the other's work."""
         fields = {name: getattr(self, name) for name in self.__slots__}
         return keccak(json.dumps(fields, sort_keys=True).encode()).hex()
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """The folder of one run."""
-
-    folder: Path
-    resumed: bool
-
-    @property
-    def id(self) -> str:
-        """Return the run's key, under which its transactions are remembered."""
-        return str(json.loads((self.folder / "run.json").read_text())["id"])
-
-    def finish(self) -> None:
-        """Mark the run as complete: the next one begins anew."""
-        write_atomic(self.folder / "finished", b"")
 
 
 def open_run(outputs: Path, options: Options) -> Run:
@@ -137,7 +114,7 @@ def simulate(options: Options, outputs: Path, cache: Path, home: Path | None, co
     run = open_run(outputs, options)
     display = Display(console)
     _announce(console, options, run)
-    with _logged(run.folder / "logs"):
+    with logged(run.folder / "logs"):
         with display.phase("proving and verification keys"):
             artifacts = load_artifacts(cache)
         base = _public_base(options, cache, display)
@@ -147,19 +124,9 @@ def simulate(options: Options, outputs: Path, cache: Path, home: Path | None, co
         with open_ledger(config, deploy_if_missing=True) as ledger:
             report = _run_network(options, run, cache, artifacts, base, ledger, display)
     report.phases.extend(display.phases)
-    _write_timings(run.folder, display)
-    run.finish()
+    run.finish(display)
     _link_latest(outputs, run.folder)
     return report
-
-
-def _write_timings(folder: Path, display: Display) -> None:
-    """Keep where the time went, for bench/round_shares.py."""
-    document = {
-        "phases": [asdict(phase) for phase in display.phases],
-        "aggregator_peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    }
-    write_atomic(folder / "timings.json", json.dumps(document, indent=2).encode())
 
 
 def _announce(console: Console, options: Options, run: Run) -> None:
@@ -200,6 +167,8 @@ def _plan(options: Options, base: Path, cache: Path) -> Plan:
         base=base,
         public_data=options.public_data,
         cache=cache,
+        parties=options.nodes + (options.audits > 0),
+        step_timeout_s=options.step_timeout_s,
     )
 
 
@@ -213,18 +182,13 @@ def _run_network(
     display: Display,
 ) -> Report:
     """Start the nodes and serve them until the plan is done."""
-    settlement = Settlement(ledger, run.id, run.folder)
-    circuit = settlement.pin_circuit(artifacts)
     prepare_parties(options, run.folder / "nodes", cache, base, ledger)
     plan = _plan(options, base, cache)
     stop = threading.Event()
     reports: list[Report] = []
 
     def serve(grid: Grid) -> None:
-        from .run import run_campaigns
-
-        network = _network(options, run, artifacts, base, settlement, display, grid, stop)
-        reports.append(run_campaigns(network, plan, circuit))
+        reports.append(lead(run, plan, artifacts, ledger, display, grid, stop))
 
     try:
         _run_engine(options, run.folder, serve)
@@ -233,42 +197,6 @@ def _run_network(
     if not reports:
         raise StateError(f"the run ended without a result; see {run.folder / 'logs'} and run again to go on")
     return reports[0]
-
-
-def _network(
-    options: Options,
-    run: Run,
-    artifacts: CircuitArtifacts,
-    base: Path,
-    settlement: Settlement,
-    display: Display,
-    grid: Grid,
-    stop: threading.Event,
-) -> Network:
-    """Return the network once its nodes have introduced themselves (C0)."""
-    from zk0_node.bases import PublicBase
-
-    from .campaign import identify_members
-    from .exchange import Exchange
-    from .network import Network
-
-    exchange = Exchange(grid, options.step_timeout_s, stop)
-    digest = PublicBase(base).digest
-    count = options.nodes + (options.audits > 0)
-    journal = Journal(run.folder / "state")
-    members = identify_members(exchange, settlement, journal, display, count, digest)
-    return Network(
-        exchange=exchange,
-        ledger=settlement,
-        commit=WeightCommitter(artifacts),
-        check=EzklVerifier(artifacts).verify,
-        journal=journal,
-        display=display,
-        outputs=run.folder,
-        members=members.addresses,
-        sample_roots=members.sample_roots,
-        auditors=members.auditors,
-    )
 
 
 def _run_engine(options: Options, folder: Path, serve: Callable[[Grid], None]) -> None:
@@ -322,22 +250,6 @@ def _quiet_flower() -> None:
     flower.setLevel(logging.INFO)
     # Ray advises its own users on a setting that says nothing to an operator.
     warnings.filterwarnings("ignore", "Tip: In future versions of Ray", FutureWarning)
-
-
-@contextmanager
-def _logged(folder: Path) -> Iterator[None]:
-    """Send all log lines to a file of the run, so that the console stays readable."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / "aggregator.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        handler.close()
 
 
 def _link_latest(outputs: Path, folder: Path) -> None:

@@ -41,7 +41,9 @@ def verify(
     arrays: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder of published arrays; repeat for more. Default: outputs/*/arrays.", show_default=False
+            help="Folder of published arrays; repeat for more. Default: those of runs below outputs/ and of "
+            "an aggregator beside the ledger.",
+            show_default=False,
         ),
     ] = None,
     receipts: Annotated[
@@ -80,7 +82,7 @@ def verify(
         rounds = _rounds(index, campaign, round_number)
         sources = Sources(
             manifests=manifest_source(manifests or ledger.config.home / "manifests"),
-            arrays=arrays or sorted(Path().glob("outputs/*/arrays")),
+            arrays=arrays or _published_arrays(ledger.config.home),
             receipts=read_receipts(receipts) if receipts is not None else (),
         )
         circuit = cache(lambda: load_circuit(None, srs, progress))
@@ -135,3 +137,9 @@ def _print(report: AuditReport, *, as_json: bool) -> None:
     print_tables(*audit_tables(report))
     if report.dev_srs:
         note("DEV SRS: whoever made it can forge these proofs; for tests only")
+
+
+def _published_arrays(home: Path) -> list[Path]:
+    """Return the folders of arrays that runs on this machine have left."""
+    beside = [*home.parent.glob("campaigns/*/arrays"), *home.parent.glob("aggregator/campaigns/*/arrays")]
+    return sorted(Path().glob("outputs/*/arrays")) + sorted(beside)

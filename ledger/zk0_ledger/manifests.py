@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from pathlib import Path
 from typing import Protocol
@@ -29,10 +30,10 @@ class ManifestSource(Protocol):
         """
 
 
-def manifest_source(place: str | Path) -> ManifestSource:
-    """Return the folder or the http(s) address that `place` names."""
+def manifest_source(place: str | Path, ca_file: Path | None = None) -> ManifestSource:
+    """Return the folder or the http(s) address that `place` names, which `ca_file` has to vouch for."""
     if str(place).startswith(("http://", "https://")):
-        return ManifestAddress(str(place))
+        return ManifestAddress(str(place), ca_file)
     return ManifestFolder(Path(place))
 
 
@@ -66,8 +67,9 @@ class ManifestFolder:
 class ManifestAddress:
     """A web address under which manifests are published as `<digest>.json`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, ca_file: Path | None = None) -> None:
         self._url = url.rstrip("/")
+        self._ca_file = ca_file
 
     def find(self, digest: Digest, names: list[str]) -> bytes:
         """Return the published manifest; see `ManifestSource.find`. Other names are not asked for."""
@@ -79,7 +81,12 @@ class ManifestAddress:
         headers = {"Accept-Encoding": "identity"}
         try:
             with httpx.stream(
-                "GET", url, headers=headers, timeout=_TIMEOUT_S, follow_redirects=True
+                "GET",
+                url,
+                headers=headers,
+                timeout=_TIMEOUT_S,
+                follow_redirects=True,
+                verify=_verification(self._ca_file),
             ) as response:
                 response.raise_for_status()
                 for part in response.iter_raw():
@@ -93,6 +100,11 @@ class ManifestAddress:
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last: of a cookie
             raise StateError(f"cannot get {url}: {error}; check --manifests") from error
         return bytes(content)
+
+
+def _verification(ca_file: Path | None) -> bool | ssl.SSLContext:
+    """Return how a server's certificate is checked."""
+    return True if ca_file is None else ssl.create_default_context(cafile=str(ca_file))
 
 
 class ManifestStore:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
@@ -24,8 +25,10 @@ _TRIES = 5
 _FIRST_WAIT_S = 0.25
 
 
-def connect(url: str, chain_id: int | None = None) -> Web3:
+def connect(url: str, chain_id: int | None = None, ca_file: Path | None = None) -> Web3:
     """Return a connection to the chain at `url`, checked to be `chain_id` if one is given.
+
+    With `ca_file` the endpoint's certificate has to be signed by that authority, and by no other.
 
     Raises:
         ChainUnreachable: no answer.
@@ -40,7 +43,7 @@ def connect(url: str, chain_id: int | None = None) -> Web3:
         url,
         request_kwargs={"timeout": TIMEOUT_S},
         exception_retry_configuration=retries,
-        session=_sized_session(),
+        session=_sized_session(ca_file),
     )
     # A revert may ask the caller to fetch any URL (EIP-3668): nothing here needs that.
     provider.global_ccip_read_enabled = False
@@ -55,9 +58,12 @@ def connect(url: str, chain_id: int | None = None) -> Web3:
     return web3
 
 
-def _sized_session() -> requests.Session:
+def _sized_session(ca_file: Path | None) -> requests.Session:
     """Return a session that reads no more of an answer than any that a ledger has use for."""
     session = requests.Session()
+    if ca_file is not None:
+        session.verify = str(ca_file)
+        session.trust_env = False  # REQUESTS_CA_BUNDLE would win over the pinned authority
     session.hooks["response"].append(_read_sized)
     return session
 

@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from zk0_proofs.program import run_program
 
+from . import cli_join
+
 app = typer.Typer(
     name="zk0-node",
     help="A robot owner's side: data, key and evaluation slice.",
@@ -30,6 +32,10 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="Show where an error ar
 @app.callback()
 def _options(verbose: Verbose = False) -> None:
     """A robot owner's side: data, key and evaluation slice."""
+
+
+app.command("join")(cli_join.join)
+app.command("status")(cli_join.status)
 
 
 @app.command(epilog="Example: zk0-node record red-to-green --episodes 60 --out demonstrations/mine")

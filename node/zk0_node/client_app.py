@@ -40,6 +40,7 @@ from .config import NodeSettings, load_settings
 from .participant import Participant
 from .party import Party
 from .replies import Reply, answer_once
+from .status import working
 
 logger = logging.getLogger(__name__)
 
@@ -196,7 +197,8 @@ def _answer(party: Party, action: str, message: Message, step: Callable[[], _Res
     """Return the reply of a step, the same bytes for the same request."""
 
     def compute() -> Reply:
-        result = step()
+        with working(party.settings.home, action):
+            result = step()
         document, beside = result if isinstance(result, tuple) else (result, None)
         content = pack_document(document)
         if isinstance(party, Participant):

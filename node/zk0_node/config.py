@@ -39,6 +39,10 @@ class NodeSettings(BaseSettings):
     rpc_url: str = "http://127.0.0.1:8545"
     chain_id: int = 31337
     ledger: str = ""
+    # The authority that vouches for the aggregator's https addresses; no other one is believed.
+    ca_file: Path | None = None
+    # Where the aggregator's SuperLink listens, host:port; empty in a simulation.
+    superlink: str = ""
     # The public ceremony's SRS for k = 14; without it the DEV SRS, on local chains only.
     srs: Path | None = None
     # Folder or address where the aggregator publishes manifests. Before each round the node looks there

@@ -257,7 +257,7 @@ class Participant(Party):
             raise ConfigError(
                 "no place of published manifests is set; set `manifests` to a folder or address"
             )
-        source = manifest_source(self.settings.manifests)
+        source = manifest_source(self.settings.manifests, self.settings.ca_file)
         content = require_published(
             self.ledger, source, request.campaign, request.round - 1, request.previous_manifest
         )

@@ -38,7 +38,9 @@ class Party:
         """Return the party's own view of the ledger."""
         if not self.settings.ledger:
             raise ConfigError("no ledger is set; give its address in the settings as `ledger`")
-        client = LedgerClient(connect(self.settings.rpc_url, self.settings.chain_id), self.settings.ledger)
+        settings = self.settings
+        web3 = connect(settings.rpc_url, settings.chain_id, settings.ca_file)
+        client = LedgerClient(web3, settings.ledger)
         client.check_deployed()
         return client
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from threading import Timer
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.common.constant import ErrorCode
 
+import zk0_aggregator.exchange as exchange_module
 from tests.simulators import FakeGrid, flower_task
 from zk0_aggregator.exchange import RECORD, Exchange, Request
 from zk0_proofs.messages import OpenReply, ReceiptReply, pack_document
@@ -89,3 +92,72 @@ def test_an_answer_is_handed_on_as_soon_as_it_is_there() -> None:
     requests = dict.fromkeys((7, 8), Request(ReceiptReply(node=NODE)))
     exchange.ask("query.open", requests, OpenReply, on_answer=lambda node, _: seen.append(node))
     assert seen == [7]
+
+
+# A node that goes away
+
+
+def good(message: Message) -> Message:
+    """Return a well-formed reply."""
+    return with_records({RECORD: ConfigRecord({"document": DOCUMENT})})(message)
+
+
+def unavailable(message: Message) -> Message:
+    """Return what Flower answers in the place of a node that is not there."""
+    return Message(Error(code=ErrorCode.NODE_UNAVAILABLE, reason="offline"), reply_to=message)
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let repeats come soon."""
+    monkeypatch.setattr(exchange_module, "AWAY_S", 0.05)
+    monkeypatch.setattr(exchange_module, "FIRST_REPEAT_S", 0.25)
+
+
+@pytest.mark.usefixtures("hurry")
+def test_a_node_that_lost_its_message_is_asked_again() -> None:
+    replies = iter((unavailable, good))
+    grid = FakeGrid({7: lambda message: next(replies)(message)})
+    exchange = Exchange(grid, timeout_s=5)  # type: ignore[arg-type]
+    answers = exchange.ask("query.open", {7: Request(ReceiptReply(node=NODE))}, OpenReply)
+    assert (set(answers.received), answers.failures) == ({7}, {})
+    assert exchange.traffic.actions["query.open"]["requests"] == 2
+
+
+@pytest.mark.usefixtures("hurry")
+def test_a_node_that_stays_silent_is_asked_again_less_and_less_often() -> None:
+    grid = FakeGrid({7: lambda _: None})
+    answers = Exchange(grid, timeout_s=1).ask(  # type: ignore[arg-type]
+        "query.open", {7: Request(ReceiptReply(node=NODE))}, OpenReply
+    )
+    assert "no answer within 1 s" in answers.failures[7].message
+    assert grid.sent == [7, 7, 7]  # after 0, 0.25 and 0.75 s
+
+
+@pytest.mark.usefixtures("hurry")
+def test_two_replies_of_a_node_count_once() -> None:
+    seen: list[int] = []
+    late: list[Message] = []
+
+    def twice(message: Message) -> Message | None:
+        late.append(good(message))
+        return None if len(late) < 2 else late[1]
+
+    grid = FakeGrid({7: twice, 8: lambda _: None})
+    exchange = Exchange(grid, timeout_s=0.6)  # type: ignore[arg-type]
+    requests = dict.fromkeys((7, 8), Request(ReceiptReply(node=NODE)))
+    pull = grid.pull_messages
+    grid.pull_messages = lambda ids: [*pull(ids), *late[:1]] if len(late) > 1 else pull(ids)  # type: ignore[method-assign]
+    exchange.ask("query.open", requests, OpenReply, on_answer=lambda node, _: seen.append(node))
+    assert seen == [7]
+
+
+@pytest.mark.usefixtures("hurry")
+def test_a_node_that_is_away_is_asked_when_it_is_back() -> None:
+    grid = FakeGrid({7: good})
+    grid.away = {7}
+    Timer(0.3, grid.away.clear).start()
+    answers = Exchange(grid, timeout_s=5).ask(  # type: ignore[arg-type]
+        "query.open", {7: Request(ReceiptReply(node=NODE))}, OpenReply
+    )
+    assert (set(answers.received), grid.sent) == ({7}, [7])

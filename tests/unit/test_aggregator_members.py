@@ -50,7 +50,7 @@ class FakeExchange:
     def __init__(self, replies: Mapping[int, Any]) -> None:
         self._replies = replies
 
-    def connected(self, count: int) -> list[int]:
+    def connected(self, count: int, patience_s: float | None) -> list[int]:
         return list(self._replies)
 
     def ask(self, action: str, requests: Mapping[int, Request], kind: Any, tick: Any) -> Answers[Any]:
@@ -90,7 +90,7 @@ def identify(folder: Path, replies: Mapping[int, Any], refused: set[Address] = f
     display = Display(Console(file=io.StringIO()))
     exchange: Any = FakeExchange(replies)
     ledger: Any = FakeLedger(refused)
-    return identify_members(exchange, ledger, Journal(folder), display, len(replies), BASE)
+    return identify_members(exchange, ledger, Journal(folder), display, BASE, count=len(replies))
 
 
 def address(place: int) -> Address:
@@ -100,7 +100,7 @@ def address(place: int) -> Address:
 def test_members_are_those_that_the_ledger_admits(tmp_path: Path) -> None:
     found = identify(tmp_path, {7: member(NODES[0]), 8: member(NODES[1])}, refused={address(1)})
     assert found.addresses == {7: address(0)}
-    with pytest.raises(LedgerError, match="no node can take part"):
+    with pytest.raises(LedgerError, match="0 nodes can take part"):
         identify(tmp_path, {7: member(NODES[0])}, refused={address(0)})
 
 
@@ -127,3 +127,21 @@ def test_the_samples_that_were_named_first_count(tmp_path: Path) -> None:
 def test_an_auditor_counts_with_its_own_signature_only(tmp_path: Path) -> None:
     found = identify(tmp_path, {7: member(NODES[0]), 8: auditor(AUDITOR), 9: auditor(NODES[2])})
     assert [(entry.node, entry.address) for entry in found.auditors] == [(8, AUDITOR.address)]
+
+
+def test_a_node_that_is_away_when_a_run_is_resumed_still_belongs_to_it(tmp_path: Path) -> None:
+    identify(tmp_path, {7: member(NODES[0]), 8: member(NODES[1])})
+    assert identify(tmp_path, {7: member(NODES[0])}).addresses == {7: address(0), 8: address(1)}
+
+
+def test_a_node_that_is_back_under_another_id_is_there_once(tmp_path: Path) -> None:
+    identify(tmp_path, {7: member(NODES[0]), 8: member(NODES[1])})
+    found = identify(tmp_path, {7: member(NODES[0]), 9: member(NODES[1])})
+    assert found.addresses == {7: address(0), 9: address(1)}
+
+
+def test_a_run_with_too_few_nodes_does_not_begin(tmp_path: Path) -> None:
+    exchange: Any = FakeExchange({7: member(NODES[0])})
+    display, ledger = Display(Console(file=io.StringIO())), FakeLedger(frozenset())
+    with pytest.raises(LedgerError, match="1 nodes can take part, expected at least 2"):
+        identify_members(exchange, ledger, Journal(tmp_path), display, BASE, count=2, least=2)  # type: ignore[arg-type]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from zk0_aggregator.cheats import CHEATS, behaviour_named
+from zk0_aggregator.progress import Display
 from zk0_aggregator.simulated_parties import data_source
 from zk0_aggregator.simulation import Options, open_run
 from zk0_proofs.errors import ConfigError
@@ -39,7 +42,7 @@ def test_an_unfinished_run_with_the_same_options_is_resumed(tmp_path: Path) -> N
 
 
 def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
-    open_run(tmp_path, OPTIONS).finish()
+    open_run(tmp_path, OPTIONS).finish(Display(Console(file=io.StringIO())))
     assert not open_run(tmp_path, OPTIONS).resumed
 
 

@@ -1,0 +1,68 @@
+"""Leads one campaign of a network of machines, in the process that Flower's SuperLink starts for its run."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from zk0_ledger.session import open_ledger
+from zk0_proofs.artifacts import load_artifacts
+from zk0_proofs.errors import ChainUnreachable, ConfigError, Zk0Error
+from zk0_proofs.files import write_atomic
+
+from .campaign_folders import CampaignFolder, CampaignFolders, StatusDisplay
+from .config import AggregatorSettings
+from .report import print_phases, print_report
+from .running import read_settings
+from .runs import lead, logged
+
+if TYPE_CHECKING:
+    from flwr.serverapp import Grid
+
+logger = logging.getLogger(__name__)
+
+HOME_VARIABLE = "ZK0_AGGREGATOR_HOME"
+
+
+def lead_campaign(grid: Grid, name: str) -> None:
+    """Lead the campaign of that name to its end, from wherever it stands.
+
+    What no repetition mends is written into the campaign's folder, which ends it; all else ends the process,
+    and whoever watches starts the campaign again.
+    """
+    home = os.environ.get(HOME_VARIABLE)
+    if not home:
+        raise ConfigError(f"{HOME_VARIABLE} is not set; start campaigns with zk0-aggregator start-campaign")
+    settings = read_settings(Path(home))
+    campaign = CampaignFolders(settings.home).named(name)
+    with logged(campaign.folder / "logs"):
+        try:
+            _lead(grid, campaign, settings)
+        except ChainUnreachable:
+            raise
+        except Zk0Error as error:
+            logger.exception("the campaign is given up")
+            campaign.fail(str(error))
+            raise
+
+
+def _lead(grid: Grid, campaign: CampaignFolder, settings: AggregatorSettings) -> None:
+    with campaign.led() as run:
+        console = Console(file=sys.stderr, width=160, force_terminal=False)
+        display = StatusDisplay(console, folder=campaign.folder)
+        artifacts = load_artifacts(settings.cache, settings.srs)
+        with open_ledger(settings.ledger_config()) as ledger:
+            report = lead(run, campaign.plan, artifacts, ledger, display, grid, threading.Event())
+        written = Console(file=io.StringIO(), width=160)
+        print_report(written, report.nodes, report.rounds)
+        print_phases(written, display.phases)
+        assert isinstance(written.file, io.StringIO)  # noqa: S101 (made two lines above)
+        write_atomic(campaign.folder / "report.txt", written.file.getvalue().encode())
+        run.finish(display)

@@ -1,0 +1,387 @@
+"""`zk0-aggregator up`: chain, SuperLink and services of one aggregator, kept running until told to stop.
+
+Each part may die at any moment: it is started again, and an unfinished campaign goes on where its folder
+says it was. Whatever this process starts ends with it, also if it is killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import uvicorn
+from rich.console import Console
+
+from zk0_ledger.gateway import Published, make_gateway
+from zk0_ledger.processes import claim_port, die_with_parent
+from zk0_ledger.session import Ledger, open_ledger
+from zk0_node.bases import PublicBase, base_folder, train_public_base
+from zk0_node.flower_app import app_digest
+from zk0_proofs.artifacts import CircuitArtifacts, load_artifacts
+from zk0_proofs.errors import ChainUnreachable, ConfigError, StateError
+from zk0_proofs.files import write_atomic
+from zk0_proofs.invitation import Invitation, write_document
+from zk0_proofs.srs import require_local_chain
+from zk0_proofs.types import Digest
+
+from .campaign_folders import CampaignFolder, CampaignFolders
+from .certificates import Certificates, prepare_certificates
+from .config import AggregatorSettings
+from .leading import HOME_VARIABLE
+from .progress import Display
+from .running import control_of, running, secret_file
+from .settlement import Settlement
+from .superlink import SECRET_FILE_VARIABLE
+
+logger = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 60.0
+TICK_S = 0.5
+STARTING_S = 60.0
+"""Longest time between asking for a run and somebody leading it."""
+MAX_STARTS = 20
+"""Starts of one campaign without a finished step between them, after which it is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What is made once before anything is served."""
+
+    artifacts: CircuitArtifacts
+    base: Path
+    certificates: Certificates | None
+    """None without TLS."""
+
+
+def serve(settings: AggregatorSettings, console: Console, stop: threading.Event) -> None:
+    """Run the aggregator until `stop` is set.
+
+    Raises:
+        Zk0Error: it cannot be started.
+    """
+    with running(settings):
+        prepared = _prepare(settings, console)
+        while not stop.is_set():
+            try:
+                with open_ledger(settings.ledger_config(), deploy_if_missing=True) as ledger:
+                    _serve_with_chain(settings, prepared, ledger, console, stop)
+            except ChainUnreachable as error:
+                logger.warning("the chain is gone: %s", error)
+                stop.wait(1.0)
+
+
+def _prepare(settings: AggregatorSettings, console: Console) -> Prepared:
+    for port in (settings.port, settings.services_port):
+        claim_port(port)
+    display = Display(console)
+    with display.phase("proving and verification keys"):
+        artifacts = load_artifacts(settings.cache, settings.srs)
+    certificates = None
+    if settings.insecure:
+        console.print("[yellow]--insecure: no TLS, and any SuperNode may connect; for trials only[/yellow]")
+    else:
+        certificates = prepare_certificates(settings.home / "tls", settings.names)
+    if artifacts.dev_srs:
+        require_local_chain(settings.ledger_config().expected_chain_id)
+        console.print(
+            "[yellow]DEV SRS and local chain: for trials only, proofs convince nobody else[/yellow]"
+        )
+    if not secret_file(settings.home).exists():
+        write_atomic(secret_file(settings.home), secrets.token_hex(32).encode(), mode=0o600)
+    return Prepared(artifacts=artifacts, base=public_base(settings, display), certificates=certificates)
+
+
+def public_data(settings: AggregatorSettings) -> str:
+    """Return the public demonstrations: those that are set, else those of the checkout.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if settings.public_data is not None:
+        return settings.public_data
+    shipped = Path(__file__).resolve().parents[2] / "demonstrations" / "public"
+    if not shipped.is_dir():
+        raise ConfigError("no public demonstrations are set; give a folder or Hub id with --public-data")
+    return str(shipped)
+
+
+def public_base(settings: AggregatorSettings, display: Display) -> Path:
+    """Return the folder of the public base policy, trained the first time if none is set."""
+    if settings.base is not None:
+        return settings.base
+    data = public_data(settings)
+    folder = base_folder(settings.cache, data, settings.base_steps)
+    if not folder.exists():
+        with display.phase("train the public base", settings.base_steps) as bar:
+            train_public_base(data, settings.base_steps, folder, settings.cache, bar.set)
+    return folder
+
+
+def _serve_with_chain(
+    settings: AggregatorSettings,
+    prepared: Prepared,
+    ledger: Ledger,
+    console: Console,
+    stop: threading.Event,
+) -> None:
+    circuit = Settlement(ledger, "service", settings.home).pin_circuit(prepared.artifacts)
+    invitation = _invitation(settings, prepared, ledger, circuit)
+    write_document(settings.home / "invitation.json", invitation)
+    published = Published(
+        rpc_url=lambda: _rpc_url(ledger), manifests=ledger.config.home / "manifests", base=prepared.base
+    )
+    with _services(settings, prepared, published), SuperLink(settings, prepared.certificates) as superlink:
+        console.print(
+            f"SuperLink [bold]{settings.superlink}[/bold], services [bold]{settings.services}[/bold]",
+            highlight=False,
+        )
+        console.print(
+            f"invitation for nodes: {settings.home / 'invitation.json'}; Ctrl-C stops", highlight=False
+        )
+        conductor = Conductor(settings)
+        while not stop.wait(TICK_S):
+            if not _is_alive(ledger):
+                raise ChainUnreachable("the local chain ended; it is started again from its saved state")
+            if superlink.restart_if_dead():
+                conductor.forget()
+            conductor.tick()
+
+
+def _invitation(
+    settings: AggregatorSettings, prepared: Prepared, ledger: Ledger, circuit: Digest
+) -> Invitation:
+    authority = prepared.certificates.authority.read_text() if prepared.certificates else ""
+    return Invitation(
+        superlink=settings.superlink,
+        services=settings.services,
+        ca_certificate=authority,
+        chain_id=ledger.client.chain_id,
+        ledger=ledger.client.address,
+        aggregator=str(ledger.sender().address),
+        circuit=circuit,
+        base_digest=PublicBase(prepared.base).digest,
+        app=app_digest(),
+        auditor=settings.auditor,
+    )
+
+
+def _rpc_url(ledger: Ledger) -> str:
+    return str(ledger.config.rpc_url or (ledger.chain.local.rpc_url if ledger.chain.local else ""))
+
+
+def _is_alive(ledger: Ledger) -> bool:
+    """Return whether the local chain still runs; another chain is not ours to restart."""
+    if ledger.chain.local is None:
+        return True
+    try:
+        ledger.chain.local.call("eth_chainId")
+    except ChainUnreachable:
+        return False
+    return True
+
+
+@contextmanager
+def _services(settings: AggregatorSettings, prepared: Prepared, published: Published) -> Iterator[None]:
+    """Serve chain, manifests and base in a thread while the body runs."""
+    certificates = prepared.certificates
+    server = uvicorn.Server(
+        uvicorn.Config(
+            make_gateway(published),
+            host=settings.host,
+            port=settings.services_port,
+            ssl_certfile=certificates.server if certificates else None,
+            ssl_keyfile=certificates.server_key if certificates else None,
+            log_config=None,
+            access_log=False,
+        )
+    )
+    thread = threading.Thread(target=server.run, name="services", daemon=True)
+    thread.start()
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > deadline:
+            raise StateError(
+                f"nothing can be served on {settings.host}:{settings.services_port}; choose another "
+                "--services-port or --host"
+            )
+        time.sleep(0.02)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(timeout=5)
+
+
+class SuperLink:
+    """Flower's SuperLink as a process that ends with this one."""
+
+    def __init__(self, settings: AggregatorSettings, certificates: Certificates | None) -> None:
+        self._settings = settings
+        self._certificates = certificates
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> SuperLink:
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def restart_if_dead(self) -> bool:
+        """Start it again if it has ended, and return whether that was so."""
+        if self._process is not None and self._process.poll() is None:
+            return False
+        logger.warning(
+            "the SuperLink ended with code %s; it is started again",
+            self._process and self._process.returncode,
+        )
+        self._start()
+        return True
+
+    def _start(self) -> None:
+        end_leaders(self._settings.home)
+        log = self._settings.home / "logs" / "superlink.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        if log.exists() and log.stat().st_size > 10 * 1024 * 1024:
+            shutil.move(log, log.with_suffix(".log.1"))
+        with log.open("ab") as stream:
+            self._process = subprocess.Popen(
+                self._command(),
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent(os.getpid()),
+            )
+        self._await(log)
+        with control_of(self._settings) as control:
+            control.stop_all_runs()
+
+    def _command(self) -> list[str]:
+        settings, found = self._settings, self._certificates
+        command = [
+            sys.executable, "-m", "zk0_aggregator.superlink",
+            "--host", settings.host, "--port", str(settings.port),
+            "--database", str(settings.home / "superlink.db"),
+            "--isolation", "subprocess", "--disable-runtime-dependency-installation",
+        ]  # fmt: skip
+        if found is None:
+            return [*command, "--insecure"]
+        return [
+            *command, "--enable-supernode-auth", "--ssl-ca-certfile", str(found.authority),
+            "--ssl-certfile", str(found.server), "--ssl-keyfile", str(found.server_key),
+        ]  # fmt: skip
+
+    def _environment(self) -> dict[str, str]:
+        # Flower starts its own programs by name: they are those beside this interpreter.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        return os.environ | {
+            "PATH": path,
+            "FLWR_HOME": str(self._settings.home / "flower"),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+            SECRET_FILE_VARIABLE: str(secret_file(self._settings.home)),
+            HOME_VARIABLE: str(self._settings.home),
+        }
+
+    def _await(self, log: Path) -> None:
+        """Wait until it answers."""
+        verify = str(self._certificates.authority) if self._certificates else True
+        scheme = "https" if self._certificates else "http"
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process is not None and self._process.poll() is not None:
+                break
+            with suppress(httpx.HTTPError):
+                httpx.get(f"{scheme}://{self._settings.control}/health", verify=verify, timeout=2)
+                return
+            time.sleep(0.1)
+        words = log.read_text(errors="replace").strip().splitlines()[-3:]
+        self._end()
+        raise StateError(f"the SuperLink does not start; it said: {' / '.join(words)[-500:]}; see {log}")
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        end_leaders(self._settings.home)
+
+
+def end_leaders(home: Path) -> None:
+    """End processes that lead a campaign without a SuperLink, and wait until they have let go of it."""
+    for campaign in CampaignFolders(home).all():
+        deadline = time.monotonic() + 10
+        while (leader := campaign.leader) is not None and time.monotonic() < deadline:
+            if leader:
+                with suppress(ProcessLookupError):
+                    os.kill(leader, 9)
+            time.sleep(0.1)
+
+
+class Conductor:
+    """Has the oldest unfinished campaign led, one at a time, whatever happens to who leads it."""
+
+    def __init__(self, settings: AggregatorSettings) -> None:
+        self._settings = settings
+        self._folders = CampaignFolders(settings.home)
+        self.forget()
+        self._starts: dict[str, int] = {}
+        self._steps: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """Forget what was started: the SuperLink that ran it is gone."""
+        self._run: int | None = None
+        self._started = 0.0
+        self._was_led = False
+
+    def tick(self) -> None:
+        """Start what is not under way."""
+        campaign = self._folders.next_open()
+        if campaign is None:
+            self.forget()
+            return
+        if campaign.leader is not None:
+            self._was_led = True
+            return
+        if self._run is not None and not self._was_led and time.monotonic() - self._started < STARTING_S:
+            return
+        self._start(campaign)
+
+    def _start(self, campaign: CampaignFolder) -> None:
+        steps = sum(1 for path in (campaign.folder / "state").rglob("*") if path.is_file())
+        if steps > self._steps.get(campaign.name, -1):
+            self._steps[campaign.name], self._starts[campaign.name] = steps, 0
+        self._starts[campaign.name] += 1
+        if self._starts[campaign.name] > MAX_STARTS:
+            campaign.fail(
+                f"it was started {MAX_STARTS} times without finishing another step; see "
+                f"{campaign.folder / 'logs'} and {self._settings.home / 'logs'}"
+            )
+            return
+        try:
+            with control_of(self._settings) as control:
+                control.stop_all_runs()
+                self._run = control.start_run(campaign.name)
+        except StateError as error:
+            logger.warning("%s cannot be started now: %s", campaign.name, error)
+            return
+        self._started, self._was_led = time.monotonic(), False
+        logger.info("campaign %s: run %d", campaign.name, self._run)

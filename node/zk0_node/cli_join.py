@@ -1,0 +1,106 @@
+"""The commands of `zk0-node` that take part in a network of machines."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from platformdirs import user_data_path
+
+HomeOption = Annotated[Path | None, typer.Option(help="Folder of the node. Default: the user's data folder.")]
+
+
+def node_home(home: Path | None) -> Path:
+    """Return the folder of the node."""
+    return (home or user_data_path("zk0") / "node").expanduser().resolve()
+
+
+def join(
+    invite: Annotated[
+        Path | None, typer.Option(help="Invitation of the aggregator; needed the first time.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="LeRobotDataset v3: a folder or a Hub id.")] = None,
+    keystore: Annotated[Path | None, typer.Option(help="The node's key, an encrypted file.")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File with the password; without it you are asked.")
+    ] = None,
+    aggregator: Annotated[
+        str | None, typer.Option(help="HOST:PORT of the aggregator, if other than in the invitation.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Public base policy. Default: fetched from the aggregator.")
+    ] = None,
+    srs: Annotated[Path | None, typer.Option(help="The ceremony's SRS for k = 14, off local chains.")] = None,
+    auditor: Annotated[
+        str | None, typer.Option(help="Address to whom drawn rows may be opened, camera frames included.")
+    ] = None,
+    auditing: Annotated[
+        bool, typer.Option("--audit", help="Take part as auditor, with the base policy and without data.")
+    ] = False,
+    home: HomeOption = None,
+) -> None:
+    """Take part in a network until Ctrl-C; the next time without options.
+
+    Writes a request for admission the first time: give it to the aggregator's operator. Campaigns that begin
+    after that include this node.
+
+    \b
+    Examples:
+      zk0-node join --invite zk0-invitation.json --data me/my-recording --keystore node.json
+      zk0-node join
+    """  # noqa: D301 (\b keeps the lines apart)
+    from .joining import Home, accept_invitation
+    from .joining import join as take_part
+
+    overrides: dict[str, Any] = {
+        "data": _absolute(data),
+        "keystore": keystore and keystore.resolve(),
+        "password_file": password_file and password_file.resolve(),
+        "superlink": aggregator,
+        "policy": _absolute(policy),
+        "srs": srs and srs.resolve(),
+        "auditor": auditor,
+        "role": "auditor" if auditing else None,
+    }
+    settings = accept_invitation(Home(node_home(home)), invite, overrides)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    take_part(settings, typer.echo, stop)
+
+
+def status(
+    home: HomeOption = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """Show whether the node runs, is connected and admitted, and what it did last.
+
+    \b
+    Examples:
+      zk0-node status
+      zk0-node status --json
+    """  # noqa: D301
+    from .describing import describe
+
+    document = describe(node_home(home))
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+        return
+    for name, value in document.items():
+        typer.echo(f"{name:<14} {_words(value)}")
+
+
+def _absolute(text: str | None) -> str | None:
+    """Return a folder as an absolute path, a Hub id as it is."""
+    return str(Path(text).resolve()) if text and Path(text).exists() else text
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "-" if value is None else str(value)

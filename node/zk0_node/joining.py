@@ -1,0 +1,400 @@
+"""`zk0-node join`: from an invitation to a SuperNode that serves until it is told to stop.
+
+What is made on the way is kept in the node's home, so the same command, without options, goes on after any
+end: settings, the pinned authority, the SuperNode's key, the public base policy.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from zk0_ledger.entries import NodeStatus
+from zk0_ledger.processes import die_with_parent, free_port
+from zk0_proofs.errors import ConfigError, IdentityError, StateError
+from zk0_proofs.files import parse_json, write_atomic
+from zk0_proofs.invitation import AdmissionRequest, Invitation, read_document, write_document
+from zk0_proofs.signatures import Registration, sign
+from zk0_proofs.types import Digest
+
+from .bases import PublicBase
+from .config import NodeSettings, load_settings
+from .flower_app import app_digest
+from .party import Party
+from .status import write_status
+from .supernode import HOME_VARIABLE
+
+logger = logging.getLogger(__name__)
+
+SETTINGS_NAME = "node.json"
+INVITATION_NAME = "invitation.json"
+REQUEST_NAME = "admission-request.json"
+BASE_LIMIT_BYTES = 8 * 1024**3
+"""Of all files of a base policy; SmolVLA at full size has 2 GiB."""
+ADMISSION_DAYS = 30
+RETRY_S = 3.0
+LOG_LIMIT_BYTES = 10 * 1024 * 1024
+"""A larger log is put aside at the next start, in place of the one before it."""
+
+_BASE_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}(/[A-Za-z0-9][A-Za-z0-9._-]{0,120}){0,3}")
+_MAX_BASE_FILES = 100
+_TIMEOUT_S = 30.0
+
+Say = Callable[[str], None]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A node's folder."""
+
+    folder: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """Return where the settings of the last `join` are kept."""
+        return self.folder / SETTINGS_NAME
+
+    @property
+    def authority(self) -> Path:
+        """Return the pinned authority's certificate."""
+        return self.folder / "aggregator-ca.crt"
+
+    @property
+    def supernode_key(self) -> Path:
+        """Return the SuperNode's key, by which the SuperLink knows this machine."""
+        return self.folder / "supernode.key"
+
+    @property
+    def invitation(self) -> Invitation:
+        """Return the invitation that the node joined with.
+
+        Raises:
+            StateError: it never did.
+        """
+        path = self.folder / INVITATION_NAME
+        if not path.exists():
+            raise StateError(f"{self.folder} holds no invitation; join with --invite FILE first")
+        return read_document(path, Invitation)
+
+    def settings(self) -> NodeSettings:
+        """Return the settings of the last `join`.
+
+        Raises:
+            StateError: there was none.
+        """
+        if not self.settings_file.exists():
+            raise StateError(f"{self.folder} holds no settings; join with --invite FILE first")
+        return load_settings(self.settings_file)
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Be the one SuperNode of this home.
+
+        Raises:
+            StateError: another one runs.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("a+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise StateError(f"a node runs at {self.folder} already; stop it first") from error
+            yield
+
+
+def accept_invitation(
+    home: Home, path: Path | None, overrides: Mapping[str, Any], progress: Progress = lambda *_: None
+) -> NodeSettings:
+    """Return the node's settings from an invitation and what the operator says, kept for the next time.
+
+    Args:
+        home: the node's folder.
+        path: the invitation; None takes the one of the last time.
+        overrides: settings that win: data, keystore, password_file, policy, superlink and so on.
+        progress: told how much of the base policy was fetched.
+
+    Raises:
+        ConfigError: it is no invitation, another one than before, or for another release of zk0.
+        StateError: the aggregator's services do not answer, or the base is another one.
+    """
+    if path is not None:
+        invitation = read_document(path, Invitation)
+        _require_same(home, invitation)
+        write_document(home.folder / INVITATION_NAME, invitation)
+    invitation = home.invitation
+    if invitation.app != app_digest():
+        raise ConfigError(
+            f"the aggregator runs app 0x{invitation.app.hex()[:16]}…, this is 0x{app_digest().hex()[:16]}…; "
+            "install the same release of zk0"
+        )
+    known = home.settings().model_dump(mode="json") if home.settings_file.exists() else {}
+    values = known | _of_invitation(home, invitation) | {k: v for k, v in overrides.items() if v is not None}
+    if not values.get("policy"):
+        cache = NodeSettings(**values | {"policy": "none"}).cache
+        values["policy"] = str(fetch_base(invitation, home, cache, progress))
+    settings = load_settings(None, **values)
+    write_atomic(home.settings_file, settings.model_dump_json(indent=2).encode(), mode=0o600)
+    return settings
+
+
+def _require_same(home: Home, invitation: Invitation) -> None:
+    """A node's home belongs to one ledger: salts and shards of two must not be mixed up."""
+    with suppress(StateError):
+        old = home.invitation
+        if (old.chain_id, old.ledger) != (invitation.chain_id, invitation.ledger):
+            raise ConfigError(
+                f"this home joined ledger {old.ledger} on chain {old.chain_id}, the invitation is for "
+                f"{invitation.ledger} on chain {invitation.chain_id}; use another --home for it"
+            )
+
+
+def _of_invitation(home: Home, invitation: Invitation) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "home": home.folder,
+        "superlink": invitation.superlink,
+        "rpc_url": f"{invitation.services}/rpc",
+        "manifests": f"{invitation.services}/manifests",
+        "chain_id": invitation.chain_id,
+        "ledger": invitation.ledger,
+    }
+    if invitation.ca_certificate:
+        write_atomic(home.authority, invitation.ca_certificate.encode())
+        values["ca_file"] = home.authority
+    return values
+
+
+def fetch_base(invitation: Invitation, home: Home, cache: Path, progress: Progress = lambda *_: None) -> Path:
+    """Return the folder of the invitation's base policy, fetched from the aggregator the first time.
+
+    Raises:
+        StateError: it cannot be fetched, is too large, or has another digest than the invitation.
+    """
+    folder = cache / "bases" / f"of-{invitation.base_digest.hex()[:32]}"
+    if folder.exists() and PublicBase(folder).digest == invitation.base_digest:
+        return folder
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    verify: Any = str(home.authority) if invitation.ca_certificate else True
+    try:
+        with httpx.Client(base_url=invitation.services, verify=verify, timeout=_TIMEOUT_S) as client:
+            _fetch_files(client, partial, progress)
+    except (httpx.HTTPError, ValueError) as error:
+        raise StateError(
+            f"cannot fetch the base policy from {invitation.services}: {error}; check that the aggregator "
+            "runs and that this machine reaches it"
+        ) from error
+    _require_digest(partial, invitation.base_digest)
+    with suppress(OSError):  # another node on this machine was faster
+        partial.rename(folder)
+    return folder
+
+
+def _fetch_files(client: httpx.Client, folder: Path, progress: Progress) -> None:
+    listing = client.get("/base/")
+    listing.raise_for_status()
+    files = parse_json(listing.content[:65_536])
+    if not isinstance(files, dict) or len(files) > _MAX_BASE_FILES:
+        raise ValueError("the list of files is none")
+    if not all(_BASE_FILE.fullmatch(name) and isinstance(size, int) for name, size in files.items()):
+        raise ValueError("the list names a file that no base policy has")
+    total, done = sum(files.values()), 0
+    if total > BASE_LIMIT_BYTES:
+        raise ValueError(f"it has {total} bytes, expected at most {BASE_LIMIT_BYTES}")
+    for name, size in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with client.stream("GET", f"/base/{name}") as answer, path.open("wb") as stream:
+            answer.raise_for_status()
+            for part in answer.iter_raw():
+                size -= len(part)
+                if size < 0:
+                    raise ValueError(f"{name} is longer than was said")
+                stream.write(part)
+                done += len(part)
+                progress(done, total)
+
+
+def _require_digest(folder: Path, expected: Digest) -> None:
+    found = PublicBase(folder).digest
+    if found != expected:
+        raise StateError(
+            f"the fetched base policy has digest 0x{found.hex()[:16]}…, the invitation says "
+            f"0x{expected.hex()[:16]}…; ask the aggregator's operator for a new invitation"
+        )
+
+
+def prepare_supernode_key(home: Home) -> str:
+    """Return the public half of the SuperNode's key in OpenSSH form, made the first time.
+
+    Raises:
+        IdentityError: the file is damaged.
+    """
+    path = home.supernode_key
+    if not path.exists():
+        key = ec.generate_private_key(ec.SECP384R1())
+        content = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        write_atomic(path, content, mode=0o600)
+    try:
+        loaded = serialization.load_ssh_private_key(path.read_bytes(), None)
+    except (ValueError, OSError) as error:
+        raise IdentityError(
+            f"the SuperNode's key {path} cannot be read; restore it, or remove it and be admitted anew"
+        ) from error
+    public = loaded.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return public.decode()
+
+
+def write_request(home: Home, party: Party) -> Path:
+    """Write the request that the aggregator's operator admits the node by, and return its place."""
+    ledger = party.ledger
+    registration = Registration(
+        node=party.address,
+        nonce=ledger.nonces(party.address),
+        deadline=int(time.time()) + ADMISSION_DAYS * 86_400,
+    )
+    request = AdmissionRequest(
+        chain_id=ledger.chain_id,
+        ledger=ledger.address,
+        node=party.address,
+        nonce=registration.nonce,
+        deadline=registration.deadline,
+        registration=sign(party.account, ledger.domain, registration),
+        supernode_key=prepare_supernode_key(home),
+    )
+    path = home.folder / REQUEST_NAME
+    write_document(path, request)
+    return path
+
+
+def join(settings: NodeSettings, say: Say, stop: threading.Event) -> None:
+    """Run the node's SuperNode until `stop` is set, whatever becomes of aggregator and network meanwhile.
+
+    Raises:
+        Zk0Error: the node cannot take part as it is set up.
+    """
+    home, party = Home(settings.home), Party(settings)
+    with home.claimed():
+        say(f"node {party.address}")
+        request = write_request(home, party)
+        if party.ledger.node_of(party.address) is not NodeStatus.ADMITTED:
+            say(
+                f"not admitted yet: give {request} to the aggregator's operator, who runs\n"
+                f"  zk0-aggregator admit {REQUEST_NAME}"
+            )
+        write_status(home.folder, address=party.address, pid=os.getpid(), connected=False)
+        _keep_running(settings, home, say, stop)
+
+
+def _keep_running(settings: NodeSettings, home: Home, say: Say, stop: threading.Event) -> None:
+    """Start the SuperNode again whenever it ends: before admission, and when the aggregator restarts."""
+    told = ""
+    while not stop.is_set():
+        with _supernode(settings, home) as process:
+            while process.poll() is None and not stop.wait(0.2):
+                words = "connected" if _is_connected(home) else "waiting for the aggregator"
+                if words != told:
+                    say(words)
+                    told = words
+        if not stop.is_set():
+            logger.info("the SuperNode ended with code %s; see %s", process.returncode, home.folder / "logs")
+            stop.wait(RETRY_S)
+
+
+def _is_connected(home: Home) -> bool:
+    from .status import read_status
+
+    return bool(read_status(home.folder).get("connected"))
+
+
+@contextmanager
+def _supernode(settings: NodeSettings, home: Home) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a SuperNode, and what runs its tasks, until the body ends or this process does."""
+    address, secret = f"127.0.0.1:{free_port()}", home.folder / "runner.secret"
+    # New for each start: nobody else on this machine may take the node's tasks.
+    write_atomic(secret, secrets.token_bytes(32), mode=0o600)
+    write_status(home.folder, connected=False)
+    runner = [sys.executable, "-m", "zk0_node.app_runner", address, str(secret)]
+    with (
+        _process(_command(settings, home, address, secret), home, "supernode") as process,
+        _process(runner, home, "tasks"),
+    ):
+        yield process
+    write_status(home.folder, connected=False)
+
+
+@contextmanager
+def _process(command: list[str], home: Home, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process that writes to its log file and ends with the body, or with this process."""
+    log = home.folder / "logs" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            command,
+            env=_environment(home),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent(os.getpid()),
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _command(settings: NodeSettings, home: Home, address: str, secret: Path) -> list[str]:
+    host, port = address.split(":")
+    command = [
+        sys.executable, "-m", "zk0_node.supernode",
+        "--superlink", settings.superlink,
+        "--isolation", "process", "--superexec-auth-secret-file", str(secret),
+        "--host", host, "--port", port,
+        "--node-config", f'settings="{home.settings_file}"',
+    ]  # fmt: skip
+    if settings.ca_file is None:
+        return [*command, "--insecure"]
+    return [
+        *command, "--root-certificates", str(settings.ca_file),
+        "--auth-supernode-private-key", str(home.supernode_key),
+    ]  # fmt: skip
+
+
+def _environment(home: Home) -> dict[str, str]:
+    # Flower starts its own programs by name: they are those beside this interpreter.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return os.environ | {
+        "PATH": path,
+        "FLWR_HOME": str(home.folder / "flower"),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        HOME_VARIABLE: str(home.folder),
+    }
