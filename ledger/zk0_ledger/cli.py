@@ -5,15 +5,15 @@ Commands only parse and print; queries are in index.py, presentation in views.py
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from zk0_proofs.logs import setup_logging
 from zk0_proofs.program import run_program
 
-from . import cli_chain, cli_prove, cli_read, cli_verify
+from . import cli_chain, cli_prove, cli_read, cli_serve, cli_verify, cli_watch
 from .cli_options import Options
 
 app = typer.Typer(
@@ -29,11 +29,13 @@ app.command("show")(cli_read.show)
 app.command("campaigns")(cli_read.campaigns)
 app.command("nodes")(cli_read.nodes)
 app.command("export")(cli_read.export)
+app.command("watch")(cli_watch.watch)
 app.command("verify")(cli_verify.verify)
 app.command("prove")(cli_prove.prove)
 app.command("seal")(cli_prove.seal)
 app.command("deploy")(cli_chain.deploy)
 app.command("chain")(cli_chain.chain)
+app.command("serve")(cli_serve.serve)
 
 
 @app.callback()
@@ -52,10 +54,19 @@ def _options(
         str | None, typer.Option(help="Ledger address instead of the address book.", show_default=False)
     ] = None,
     verbose: Annotated[bool, typer.Option(help="Show progress, and where an error arose.")] = False,
+    log_format: Annotated[
+        str | None, typer.Option(help="Log lines as text or json (ZK0_LOG_FORMAT).", show_default=False)
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(help="DEBUG, INFO, WARNING or ERROR (ZK0_LOG_LEVEL).", show_default=False),
+    ] = None,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(help="Rotating file for the log lines too (ZK0_LOG_FILE).", show_default=False),
+    ] = None,
 ) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
-    )
+    setup_logging(verbose=verbose, log_format=log_format, log_level=log_level, log_file=log_file)
     context.obj = Options(home=home, rpc_url=rpc_url, chain_id=chain_id, address=address)
 
 

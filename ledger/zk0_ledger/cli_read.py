@@ -143,28 +143,31 @@ def nodes(context: typer.Context, as_json: JsonOption = False, as_csv: CsvOption
 def export(
     context: typer.Context,
     path: Annotated[
-        Path, typer.Argument(help="File to write; its ending, .json or .csv, decides the format.")
+        Path,
+        typer.Argument(help="File to write; its ending, .json, .csv or .parquet, decides the format."),
     ],
     campaign: CampaignOption = None,
     round_number: RoundOption = None,
     node: NodeOption = None,
+    format_name: Annotated[
+        str | None,
+        typer.Option("--format", help="json, csv or parquet, whatever the ending.", show_default=False),
+    ] = None,
 ) -> None:
-    """Write the contributions to a JSON or CSV file.
+    """Write the contributions to a JSON, CSV or Parquet file, in place of one that is there.
+
+    Parquet needs the extra `parquet`. Integers that may pass 64 bits are decimal text in all formats.
 
     \b
     Examples:
       zk0-ledger export contributions.csv
+      zk0-ledger export history.parquet
       zk0-ledger export round-2.json --campaign 1 --round 2
     """  # noqa: D301 (\b keeps the lines apart)
-    from zk0_proofs.files import write_atomic
+    from .exporting import documents, replacing, writer_for
 
-    from .selection import find_entries
-    from .views import to_csv, to_json
-
-    formats = {".json": lambda rows: to_json(rows) + "\n", ".csv": to_csv}
-    if path.suffix not in formats:
-        raise ConfigError(f"{path} ends in {path.suffix or 'nothing'!r}; expected .json or .csv")
-    with open_index(context) as opened:
-        documents = [] if opened is None else find_entries(opened[1], campaign, round_number, node)
-    write_atomic(path, formats[path.suffix](documents).encode())
-    note(f"{len(documents)} contributions written to {path}")
+    write = writer_for(path, format_name)
+    with open_index(context) as opened, replacing(path) as stream:
+        rows = () if opened is None else documents(opened[1], campaign, round_number, node)
+        count = write(stream, rows)
+    note(f"{count} contributions written to {path}")

@@ -193,8 +193,8 @@ class Index:
         for table in ("events", "manifests", "contributions"):
             self._database.execute(f"DELETE FROM {table} WHERE block >= ?", (block,))  # noqa: S608 (constants)
 
-    def events(self, *names: str, campaign: Digest | None = None) -> list[Event]:
-        """Return the events of these names in the order of the chain."""
+    def events(self, *names: str, campaign: Digest | None = None, since: int = 0) -> list[Event]:
+        """Return the events of these names from block `since` on in the order of the chain."""
         marks = ", ".join("?" * len(names))
         query = (
             f"SELECT block, log_index, transaction_hash, name, arguments FROM events WHERE name IN ({marks})"  # noqa: S608 (marks)
@@ -203,6 +203,9 @@ class Index:
         if campaign is not None:
             query += " AND campaign = ?"
             values.append("0x" + campaign.hex())
+        if since:
+            query += " AND block >= ?"
+            values.append(since)
         rows = self._database.execute(query + " ORDER BY block, log_index", values)
         return [
             Event(

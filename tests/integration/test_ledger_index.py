@@ -289,7 +289,7 @@ def test_unknown_campaign_and_format_are_named(home: Path) -> None:
         run(home, "list", "--campaign", "7")
     with pytest.raises(ConfigError, match="choose one"):
         run(home, "list", "--json", "--csv")
-    with pytest.raises(ConfigError, match=r"expected \.json or \.csv"):
+    with pytest.raises(ConfigError, match=r"expected \.json, \.csv or \.parquet"):
         run(home, "export", "list.xlsx")
 
 

@@ -10,7 +10,19 @@ from typer.testing import CliRunner
 
 from zk0_ledger import cli
 
-COMMANDS = ["list", "show", "campaigns", "nodes", "export", "prove", "seal", "deploy", "chain"]
+COMMANDS = [
+    "list",
+    "show",
+    "campaigns",
+    "nodes",
+    "export",
+    "watch",
+    "prove",
+    "seal",
+    "deploy",
+    "chain",
+    "serve",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -33,7 +45,9 @@ def test_error_is_one_line_with_its_exit_code(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err == "error: entries.xlsx ends in '.xlsx'; expected .json or .csv\n"
+    assert capsys.readouterr().err == (
+        "error: entries.xlsx ends in '.xlsx'; expected .json, .csv or .parquet, or --format\n"
+    )
 
 
 def test_verbose_tells_where_an_error_arose(
@@ -44,7 +58,7 @@ def test_verbose_tells_where_an_error_arose(
         cli.main()
     errors = capsys.readouterr().err
     assert "Traceback" in errors
-    assert errors.endswith("expected .json or .csv\n")
+    assert errors.endswith("expected .json, .csv or .parquet, or --format\n")
 
 
 def test_settings_without_sense_end_with_their_exit_code(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 from collections.abc import Callable
 
 from .errors import Zk0Error
+from .logs import writes_json
+
+logger = logging.getLogger(__name__)
 
 
 def run_program(app: Callable[[], object]) -> None:
@@ -14,7 +18,14 @@ def run_program(app: Callable[[], object]) -> None:
     try:
         app()
     except Zk0Error as error:
-        if "--verbose" in sys.argv:
-            traceback.print_exc()
-        sys.stderr.write(f"error: {error}\n")
+        _tell(error, in_full="--verbose" in sys.argv)
         sys.exit(error.exit_code)
+
+
+def _tell(error: Zk0Error, *, in_full: bool) -> None:
+    if writes_json():
+        logger.error("%s", error, exc_info=in_full, extra={"exit_code": error.exit_code})
+        return
+    if in_full:
+        traceback.print_exc()
+    sys.stderr.write(f"error: {error}\n")
