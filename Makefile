@@ -44,7 +44,7 @@ NODES ?= 3
 ROUNDS ?= 2
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup run test unit contract integration attacks e2e fuzz forge check format bench bench-soundness bench-reviews contracts-audit vectors circuit abi lock clean
+.PHONY: help setup run test unit contract integration attacks e2e test-page test-hosts test-kills test-guide fuzz forge check check-deploy format bench bench-soundness bench-reviews contracts-audit vectors circuit abi lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,18 @@ attacks: setup ## Play every attack of the threat model and print who refuses it
 e2e: setup ## Run the whole loop as a test
 	$(PYTEST) tests/e2e
 
+test-hosts: setup ## Run aggregator and nodes on hosts of their own, in network namespaces (as root)
+	$(PYTEST) -s tests/hosts
+
+test-kills: setup ## Kill every kind of process at every step and compare the models (about 25 minutes)
+	$(PYTEST) -s tests/kills
+
+test-guide: setup ## Run the commands of docs/operators.md as they stand there
+	$(PYTEST) tests/guide
+
+test-page: setup ## Look at the ledger's page in headless Chromium (needs Debian's chromium), screenshots in outputs/page
+	$(PYTEST) --confcutdir=tests/page tests/page
+
 fuzz: setup ## Feed every parser of foreign bytes with changed inputs (FUZZ_SECONDS=60 for each)
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
@@ -106,6 +118,9 @@ check: setup ## Check format, lint, types, imports and the README's help texts
 	cd contracts && $(FORGE) fmt --check
 	node contracts/script/build_artifacts.js --check
 	$(BIN)/python tests/readme_help.py
+
+check-deploy: setup ## Check Dockerfile, compose file and systemd units with what is installed (hadolint, docker compose, systemd-analyze)
+	$(BIN)/python deploy/check.py
 
 format: setup ## Format the code and refresh the README's help texts
 	$(BIN)/ruff format .

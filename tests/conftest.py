@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from zk0_proofs.artifacts import CircuitArtifacts
 
 TESTS = Path(__file__).parent
-TIMEOUT_S = {"unit": 60, "contract": 300, "integration": 600, "attacks": 600, "e2e": 1200}
+TIMEOUT_S = {
+    "unit": 60,
+    "contract": 300,
+    "integration": 600,
+    "attacks": 600,
+    "e2e": 1200,
+    "kills": 3600,
+    "hosts": 3600,
+    "guide": 1200,
+}
 """The longest that one test of a kind may take; whole kinds take far less on an idle machine."""
 
 

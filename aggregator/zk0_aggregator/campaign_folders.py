@@ -154,10 +154,16 @@ def _timestamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def arrays_folder(home: Path) -> Path:
+    """Return where the published arrays of all campaigns are kept, by their digests."""
+    return home / "arrays"
+
+
 class CampaignFolders:
     """All campaigns of an aggregator."""
 
     def __init__(self, home: Path) -> None:
+        self._home = home
         self._folder = home / "campaigns"
 
     def ask_for(self, plan: Plan) -> CampaignFolder:
@@ -169,6 +175,8 @@ class CampaignFolders:
         # The random part keeps the outbox keys of two campaigns apart on one ledger.
         marker = {"id": f"{name}-{secrets.token_hex(4)}"}
         write_atomic(folder / "run.json", json.dumps(marker).encode())
+        arrays_folder(self._home).mkdir(exist_ok=True)
+        (folder / "arrays").symlink_to(Path("..") / ".." / arrays_folder(self._home).name)
         # The last file makes it a campaign: a crash before it leaves nothing to lead.
         write_atomic(folder / "plan.json", _PLAN.dump_json(plan, indent=2))
         return CampaignFolder(folder)

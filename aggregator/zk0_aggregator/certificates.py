@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ RENEW_DAYS = 30
 """A server certificate that ends within this time is made anew at the next start; nodes notice nothing."""
 
 _LIMIT_BYTES = 16 * 1024
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 _OWN_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -80,11 +82,9 @@ def _general_name(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
-        pass
-    try:
+        if not _HOST_NAME.fullmatch(name):
+            raise ConfigError(f"{name!r} is no host name and no IP address; check --name") from None
         return x509.DNSName(name)
-    except ValueError as error:
-        raise ConfigError(f"{name!r} is no host name and no IP address; check --name") from error
 
 
 def _serves(found: Certificates, wanted: list[x509.GeneralName]) -> bool:

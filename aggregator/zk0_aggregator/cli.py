@@ -11,6 +11,7 @@ import typer
 from platformdirs import user_cache_path
 from rich.console import Console
 
+from zk0_proofs.logs import pass_on, setup_logging
 from zk0_proofs.program import run_program
 
 from . import cli_network
@@ -36,9 +37,24 @@ _DEMONSTRATIONS = ("red-to-green", "blue-to-yellow", "reach-orange")
 
 @app.callback()
 def _options(
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show where an error arose.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show progress, and where an error arose.")
+    ] = False,
+    log_format: Annotated[
+        str | None, typer.Option(help="Log lines as text or json (ZK0_LOG_FORMAT).", show_default=False)
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(help="DEBUG, INFO, WARNING or ERROR (ZK0_LOG_LEVEL).", show_default=False),
+    ] = None,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(help="Rotating file for the log lines too (ZK0_LOG_FILE).", show_default=False),
+    ] = None,
 ) -> None:
     """Verify what nodes prove, average what is admitted, record it on the ledger."""
+    setup_logging(verbose=verbose, log_format=log_format, log_level=log_level, log_file=log_file)
+    pass_on(log_format, log_level)
 
 
 @app.command(
@@ -79,6 +95,10 @@ def simulate(
         bool, typer.Option("--nonces", help="Mix nonces of the nodes into the draw, not the block alone.")
     ] = False,
     step_timeout: Annotated[float, typer.Option(min=1, help="Deadline of each step in seconds.")] = 900.0,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(help="Where figures go too: wandb, tensorboard or mlflow; repeat for more."),
+    ] = None,
     outputs: Annotated[Path, typer.Option(help="Folder for runs.")] = Path("outputs"),
     home: Annotated[
         Path | None, typer.Option(help="Folder of the local chain. Default: the user's data folder.")
@@ -91,9 +111,11 @@ def simulate(
     from .cheats import behaviour_named
     from .report import print_phases, print_report
     from .simulation import Options, simulate
+    from .trackers import require_trackers
 
     if cheat is not None:
         behaviour_named(cheat)
+    require_trackers(tracker or ())
     options = Options(
         nodes=nodes,
         rounds=rounds,
@@ -108,6 +130,7 @@ def simulate(
         cheat=cheat,
         seed=seed,
         step_timeout_s=step_timeout,
+        trackers=tuple(tracker or ()),
     )
     # A file or a pipe has no width of its own; digests should stay whole there.
     console = Console(width=None if sys.stdout.isatty() else 160)

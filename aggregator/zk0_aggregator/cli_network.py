@@ -33,6 +33,10 @@ def up(
     services_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port for chain, manifests and page.")
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port of Prometheus metrics on 127.0.0.1. Default: none."),
+    ] = None,
     name: Annotated[
         list[str] | None,
         typer.Option(help="Host name or IP address by which nodes reach this machine; repeat for more."),
@@ -65,6 +69,7 @@ def up(
         host=host,
         port=port,
         services_port=services_port,
+        metrics_port=metrics_port,
         names=tuple(name or ()),
         base=base,
         public_data=public_data,
@@ -162,6 +167,10 @@ def start_campaign(
     audits: Annotated[int, typer.Option(min=0, max=64, help="Nodes a round that open their shard.")] = 0,
     nonces: Annotated[bool, typer.Option("--nonces", help="Mix nonces of the nodes into the draw.")] = False,
     step_timeout: Annotated[float, typer.Option(min=1, help="Deadline of each step in seconds.")] = 900.0,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(help="Where figures go too: wandb, tensorboard or mlflow; repeat for more."),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
 ) -> None:
     """Ask the running aggregator for a campaign and follow it; Ctrl-C stops following, not the campaign.
@@ -194,6 +203,7 @@ def start_campaign(
         audits=audits,
         nonces=nonces,
         step_timeout_s=step_timeout,
+        trackers=tracker or (),
     )
     campaign = CampaignFolders(settings.home).ask_for(plan)
     typer.echo(f"campaign {campaign.name} in {campaign.folder}", err=True)

@@ -48,6 +48,8 @@ class AggregatorSettings(BaseSettings):
     # SuperNodes connect to `port`; chain, manifests, base policy and page are served on `services_port`.
     port: Port = 9092
     services_port: Port = 9093
+    # Prometheus metrics are served on this port of 127.0.0.1; without it none are collected.
+    metrics_port: Port | None = None
     # Host names and IP addresses by which nodes reach this machine; the first stands in the invitation.
     names: tuple[str, ...] = ()
     # No TLS and no authentication of SuperNodes: for trials on one machine only.

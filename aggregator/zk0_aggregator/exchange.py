@@ -23,6 +23,7 @@ from zk0_proofs.messages import (
     unpack_arrays,
     unpack_document,
 )
+from zk0_proofs.metrics import AggregatorMetrics, Metrics
 from zk0_proofs.types import Reason
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ FIRST_REPEAT_S = 45.0
 """A request without an answer is sent again after this time, then after twice as long, and so on."""
 AWAY_S = 1.0
 """How often it is looked whether a node that went away is back."""
+LOOK_S = 5.0
+"""How often connected nodes are counted while answers are waited for, if metrics are collected."""
 _LOST = (
     ErrorCode.MESSAGE_UNAVAILABLE,
     ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
@@ -100,13 +103,22 @@ class Traffic:
 
     actions: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def sent(self, action: str, size: int, count: int) -> None:
-        """Count requests."""
-        self._add(action, requests=count, request_bytes=size)
+    def sent(self, action: str, size: int) -> None:
+        """Count one request."""
+        self._add(action, requests=1, request_bytes=size)
 
     def received(self, action: str, size: int) -> None:
         """Count one reply."""
         self._add(action, replies=1, reply_bytes=size)
+
+    @property
+    def total(self) -> dict[str, int]:
+        """Return messages and bytes of all actions, both ways."""
+        total = {"messages": 0, "bytes": 0}
+        for counts in self.actions.values():
+            total["messages"] += counts.get("requests", 0) + counts.get("replies", 0)
+            total["bytes"] += counts.get("request_bytes", 0) + counts.get("reply_bytes", 0)
+        return total
 
     def _add(self, action: str, **more: int) -> None:
         found = self.actions.setdefault(action, {})
@@ -117,11 +129,19 @@ class Traffic:
 class Exchange:
     """One aggregator's line to its nodes. It is the only place that knows Flower's messages."""
 
-    def __init__(self, grid: Grid, timeout_s: float, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        timeout_s: float,
+        stop: threading.Event | None = None,
+        metrics: AggregatorMetrics | None = None,
+    ) -> None:
         """Talk over `grid`, waiting at most `timeout_s` in each step; `stop` ends all waiting."""
         self._grid = grid
         self._timeout_s = timeout_s
         self._stop = stop or threading.Event()
+        self._metrics = metrics or AggregatorMetrics(Metrics())
+        self._next_look = 0.0
         self.traffic = Traffic()
 
     def connected(self, count: int, patience_s: float | None = None) -> list[int]:
@@ -129,6 +149,7 @@ class Exchange:
         deadline = time.monotonic() + (self._timeout_s if patience_s is None else patience_s)
         while True:
             nodes = sorted(self._grid.get_node_ids())
+            self._metrics.connected(len(nodes))
             if len(nodes) >= count or time.monotonic() > deadline:
                 return nodes
             self._wait()
@@ -150,7 +171,7 @@ class Exchange:
         away is asked again when it is back: it answers the same request with the same reply.
         """
         answers: Answers[_Reply] = Answers()
-        asked = _Outstanding(self._grid, action, requests)
+        asked = _Outstanding(self._grid, action, requests, lambda size: self._sent(action, size))
         deadline = time.monotonic() + self._timeout_s
         while asked.nodes and time.monotonic() < deadline:
             asked.send_due()
@@ -158,13 +179,13 @@ class Exchange:
                 node = asked.settle(reply)
                 if node is None:
                     continue
-                self.traffic.received(action, _sort_in(answers, node, reply, kind, beside))
+                self._received(action, _sort_in(answers, node, reply, kind, beside))
                 if node in answers.received:
                     on_answer(node, answers.received[node])
                 tick()
             if asked.nodes:
+                self._look()
                 self._wait()
-        self.traffic.sent(action, asked.sent_bytes, asked.sent_count)
         for node in asked.nodes:
             answers.failures[node] = Failure(Reason.NO_PROOF, f"no answer within {self._timeout_s:.0f} s")
         for node, failure in answers.failures.items():
@@ -174,7 +195,21 @@ class Exchange:
     def tell(self, action: str, node: int, request: Request) -> None:
         """Send a message whose reply nobody waits for."""
         self._grid.push_messages([_message(action, node, request)])
-        self.traffic.sent(action, request.size, 1)
+        self._sent(action, request.size)
+
+    def _sent(self, action: str, size: int) -> None:
+        self.traffic.sent(action, size)
+        self._metrics.sent(action, size)
+
+    def _received(self, action: str, size: int) -> None:
+        self.traffic.received(action, size)
+        self._metrics.received(action, size)
+
+    def _look(self) -> None:
+        """Tell metrics now and then how many nodes are connected."""
+        if self._metrics.is_collecting and time.monotonic() > self._next_look:
+            self._next_look = time.monotonic() + LOOK_S
+            self._metrics.connected(len(list(self._grid.get_node_ids())))
 
     def _wait(self) -> None:
         if self._stop.wait(POLL_S):
@@ -188,15 +223,16 @@ class _Outstanding:
     So each is sent again to a node that came back, and after growing times without an answer.
     """
 
-    def __init__(self, grid: Grid, action: str, requests: Mapping[int, Request]) -> None:
+    def __init__(
+        self, grid: Grid, action: str, requests: Mapping[int, Request], on_sent: Callable[[int], None]
+    ) -> None:
         self._grid = grid
         self._action = action
         self._requests = requests
         self._nodes_of: dict[str, int] = {}
         self._due = dict.fromkeys(requests, time.monotonic())
         self._pause_s = dict.fromkeys(requests, FIRST_REPEAT_S)
-        self.sent_bytes = 0
-        self.sent_count = 0
+        self._on_sent = on_sent
 
     @property
     def nodes(self) -> Iterable[int]:
@@ -215,17 +251,21 @@ class _Outstanding:
         if not due:
             return
         there = set(self._grid.get_node_ids())
-        sent = [node for node in due if node in there]
-        ids = self._grid.push_messages([_message(self._action, node, self._requests[node]) for node in sent])
-        for node, message_id in zip(sent, ids, strict=True):
-            if message_id:  # None where Flower takes no message for the node just now
+        for node in due:
+            if node in there:
+                self._send(node, now)
+            else:
+                self._due[node] = now + AWAY_S
+
+    def _send(self, node: int, now: float) -> None:
+        request = self._requests[node]
+        # Flower gives no id where it takes no message for the node just now.
+        for message_id in self._grid.push_messages([_message(self._action, node, request)]):
+            if message_id:
                 self._nodes_of[message_id] = node
-            self.sent_bytes += self._requests[node].size
-            self.sent_count += 1
-            self._due[node] = now + self._pause_s[node]
-            self._pause_s[node] *= 2
-        for node in set(due) - there:
-            self._due[node] = now + AWAY_S
+        self._on_sent(request.size)
+        self._due[node] = now + self._pause_s[node]
+        self._pause_s[node] *= 2
 
     def settle(self, reply: Message) -> int | None:
         """Return whose answer this is; None if somebody has answered before, or the message was lost."""

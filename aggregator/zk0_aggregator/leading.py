@@ -16,6 +16,8 @@ from zk0_ledger.session import open_ledger
 from zk0_proofs.artifacts import load_artifacts
 from zk0_proofs.errors import ChainUnreachable, ConfigError, Zk0Error
 from zk0_proofs.files import write_atomic
+from zk0_proofs.logs import setup_child_logging
+from zk0_proofs.metrics import AggregatorMetrics, metrics_of_process
 
 from .campaign_folders import CampaignFolder, CampaignFolders, StatusDisplay
 from .config import AggregatorSettings
@@ -37,6 +39,7 @@ def lead_campaign(grid: Grid, name: str) -> None:
     What no repetition mends is written into the campaign's folder, which ends it; all else ends the process,
     and whoever watches starts the campaign again.
     """
+    setup_child_logging()
     home = os.environ.get(HOME_VARIABLE)
     if not home:
         raise ConfigError(f"{HOME_VARIABLE} is not set; start campaigns with zk0-aggregator start-campaign")
@@ -56,7 +59,8 @@ def lead_campaign(grid: Grid, name: str) -> None:
 def _lead(grid: Grid, campaign: CampaignFolder, settings: AggregatorSettings) -> None:
     with campaign.led() as run:
         console = Console(file=sys.stderr, width=160, force_terminal=False)
-        display = StatusDisplay(console, folder=campaign.folder)
+        metrics = AggregatorMetrics(metrics_of_process())
+        display = StatusDisplay(console, folder=campaign.folder, metrics=metrics)
         artifacts = load_artifacts(settings.cache, settings.srs)
         with open_ledger(settings.ledger_config()) as ledger:
             report = lead(run, campaign.plan, artifacts, ledger, display, grid, threading.Event())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from zk0_proofs.errors import ConfigError
@@ -11,6 +13,7 @@ from .config import AggregatorSettings
 from .progress import Display
 from .run import Plan
 from .service import public_base, public_data
+from .trackers import require_trackers
 
 
 def plan_campaign(
@@ -26,12 +29,14 @@ def plan_campaign(
     audits: int,
     nonces: bool,
     step_timeout_s: float,
+    trackers: Sequence[str] = (),
 ) -> Plan:
     """Return the plan of a campaign.
 
     Raises:
-        ConfigError: audits without an auditor.
+        ConfigError: audits without an auditor, or a tracker that is unknown or not installed.
     """
+    require_trackers(trackers)
     if audits and settings.auditor is None:
         raise ConfigError("--audits needs an auditor; set `auditor` to its address in aggregator.toml")
     seed = settings.insecure_seed or 0
@@ -47,4 +52,5 @@ def plan_campaign(
         least_nodes=min_nodes,
         patience_s=patience_s,
         step_timeout_s=step_timeout_s,
+        trackers=tuple(trackers),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+
+from zk0_proofs.metrics import AggregatorMetrics, Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Display:
 
     console: Console
     phases: list[PhaseTime] = field(default_factory=list)
+    metrics: AggregatorMetrics = field(default_factory=lambda: AggregatorMetrics(Metrics()))
+    """What an operator's Prometheus is told, nothing by default."""
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Step]:
@@ -62,11 +67,22 @@ class Display:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self.console, transient=True) as progress:
+        with (
+            self.metrics.step(step_name(name)),
+            Progress(*columns, console=self.console, transient=True) as progress,
+        ):
             yield Step(progress, progress.add_task(name, total=total))
         taken = PhaseTime(name, time.monotonic() - wall, _cpu_seconds() - cpu)
         self.phases.append(taken)
         self.console.print(f"[green]done[/green]  {name}  [dim]{taken.wall_s:.1f} s[/dim]", highlight=False)
+
+
+def step_name(phase: str) -> str:
+    """Return a phase's name without its numbers, which would be new names each round.
+
+    `round 3: prove 5 own steps, 15 reviews` is `prove own steps`.
+    """
+    return re.sub(r"^round \d+: |\d+ |,.*$", "", phase)
 
 
 def _cpu_seconds() -> float:

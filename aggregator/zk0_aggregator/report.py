@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -85,6 +85,46 @@ def print_phases(console: Console, phases: Sequence[PhaseTime]) -> None:
         table.add_row(phase.name, f"{phase.wall_s:.1f}", f"{100 * phase.wall_s / total:.0f} %")
     table.add_row("total", f"{total:.1f}", "", style="bold")
     console.print(table)
+
+
+ROUND_ACTIONS = (
+    "train.update",
+    "query.reveal",
+    "query.prove",
+    "query.review",
+    "query.open",
+    "query.audit",
+    "query.prove_average",
+    "query.receipt",
+)
+"""Messages of proven rounds; all others belong to the start of a campaign or to the whole-expert round."""
+
+
+def traffic_per_round(
+    actions: Mapping[str, Mapping[str, int]], *, nodes: int, rounds: int
+) -> dict[str, dict[str, float]]:
+    """Return messages and bytes between the aggregator and one node in one proven round, on average.
+
+    Args:
+        actions: requests, request_bytes, replies and reply_bytes of a run, by action.
+        nodes: members of the run.
+        rounds: proven rounds of the run.
+
+    Returns:
+        What each action of a round comes to, and all of them under `total`. Bytes are those of contents,
+        without what Flower and TLS add.
+    """
+    parts = max(1, nodes * rounds)
+    averages = {
+        action: {
+            "messages": (counts.get("requests", 0) + counts.get("replies", 0)) / parts,
+            "bytes": (counts.get("request_bytes", 0) + counts.get("reply_bytes", 0)) / parts,
+        }
+        for action, counts in actions.items()
+        if action in ROUND_ACTIONS
+    }
+    total = {name: sum(average[name] for average in averages.values()) for name in ("messages", "bytes")}
+    return averages | {"total": total}
 
 
 def _table(title: str, *headings: str) -> Table:

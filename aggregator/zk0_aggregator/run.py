@@ -23,6 +23,7 @@ from .network import Auditor, Network
 from .progress import PhaseTime
 from .report import NodeLine, RoundLine
 from .strategy import RoundOutcome, run_round
+from .trackers import Tracker, round_values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,22 @@ class Plan:
     """Longest wait for `parties`; by default one step."""
     step_timeout_s: float = 900.0
     """Longest wait for answers in each step."""
+    trackers: tuple[str, ...] = ()
+    """Where the figures of settled rounds go: wandb, tensorboard, mlflow."""
+
+    @property
+    def settings(self) -> dict[str, str | int | float | bool]:
+        """Return what trackers tell about a run: no path, no secret."""
+        terms = self.readout_terms
+        return {
+            "rounds": self.rounds,
+            "nodes": self.parties - (self.audits > 0),
+            "local_steps": self.expert_terms.local_steps,
+            "margin": terms.margin,
+            "reviewers": terms.reviewers,
+            "audits": self.audits,
+            "nonces": terms.nonces,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +75,38 @@ class Report:
     phases: list[PhaseTime] = field(default_factory=list)
 
 
-def run_campaigns(network: Network, plan: Plan, circuit: Digest) -> Report:
-    """Run both campaigns of `plan` and return what they led to."""
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """Tells trackers and metrics of each settled round, once only, also if the run is resumed."""
+
+    network: Network
+    tracker: Tracker
+
+    def tell(self, round_number: int, nodes: Sequence[NodeLine], gain: float | None) -> None:
+        journal, step = self.network.journal, f"trackers/{round_number}"
+        if journal.has(step):
+            return
+        self.tracker.log(round_number, round_values(nodes, gain))
+        for line in nodes:
+            self.network.display.metrics.contribution(line.reason)
+        journal.value(step, lambda: True)
+
+
+def run_campaigns(network: Network, plan: Plan, circuit: Digest, tracker: Tracker) -> Report:
+    """Run both campaigns of `plan` and return what they led to.
+
+    `tracker` gets the figures of each settled round, the whole-expert one as round 0.
+    """
+    settled = _Settled(network, tracker)
     base = PublicBase(plan.base)
     # Before anything else, since audits need an auditor; stored, so that a resumed run keeps its own.
     terms = network.journal.document(
         "readout/C2-terms", CampaignTerms, lambda: _audited_terms(plan, network.auditors)
     )
+    network.display.metrics.round(0)
     expert = run_expert_campaign(network, "expert", plan.expert_terms, base.digest, base.expert)
+    report = _expert_report(expert)
+    settled.tell(0, report.nodes, None)
     with network.display.phase("measure features of the new base"):
         folder = network.outputs / "global_model" / "base"
         statistics = base.publish(folder, expert.arrays, plan.public_data, plan.cache)
@@ -78,17 +119,20 @@ def run_campaigns(network: Network, plan: Plan, circuit: Digest) -> Report:
     campaign, basis = open_readout_campaign(network, "readout", terms, start, circuit)
 
     model = CommittedWeights(values=zero_weights(), commitment=network.commit(zero_weights()))
-    outcomes: list[RoundOutcome] = []
     previous = ZERO_DIGEST
     for round_number in range(1, plan.rounds + 1):
+        network.display.metrics.round(round_number)
         outcome = run_round(network, campaign, round_number, model, previous)
-        outcomes.append(outcome)
+        nodes, line = _round_lines(outcome)
+        report.nodes.extend(nodes)
+        report.rounds.append(line)
+        settled.tell(round_number, nodes, line.improvement)
         model, previous = outcome.model, manifest_digest(outcome.manifest)
         _save_policy(network, folder, basis, model, round_number)
         if not outcome.manifest.averaged:
             break  # R7: under the campaign's floor V stays and the campaign closes
     network.ledger.close_campaign(campaign.id)
-    return _report(expert, outcomes)
+    return report
 
 
 def _audited_terms(plan: Plan, auditors: Sequence[Auditor]) -> CampaignTerms:
@@ -117,29 +161,26 @@ def _save_policy(
     )
 
 
-def _report(expert: ExpertOutcome, outcomes: Sequence[RoundOutcome]) -> Report:
-    nodes = _lines("expert", expert.manifest, {}, {})
-    rounds = [
-        RoundLine(
-            round="expert",
-            improvement=None,
-            model_digest=expert.manifest.model_digest,
-            transaction=expert.settled.transaction,
-        )
-    ]
-    for outcome in outcomes:
-        label = str(outcome.manifest.round)
-        reviews = {judgement.contribution.node: judgement.reviews for judgement in outcome.judgements}
-        nodes += _lines(label, outcome.manifest, dict(outcome.losses), reviews)
-        rounds.append(
-            RoundLine(
-                round=label,
-                improvement=_gain(outcome.manifest.improvement, outcome.manifest.terms),
-                model_digest=outcome.manifest.model_digest,
-                transaction=outcome.settled.transaction,
-            )
-        )
-    return Report(nodes=nodes, rounds=rounds)
+def _expert_report(expert: ExpertOutcome) -> Report:
+    line = RoundLine(
+        round="expert",
+        improvement=None,
+        model_digest=expert.manifest.model_digest,
+        transaction=expert.settled.transaction,
+    )
+    return Report(nodes=_lines("expert", expert.manifest, {}, {}), rounds=[line])
+
+
+def _round_lines(outcome: RoundOutcome) -> tuple[list[NodeLine], RoundLine]:
+    label = str(outcome.manifest.round)
+    reviews = {judgement.contribution.node: judgement.reviews for judgement in outcome.judgements}
+    line = RoundLine(
+        round=label,
+        improvement=_gain(outcome.manifest.improvement, outcome.manifest.terms),
+        model_digest=outcome.manifest.model_digest,
+        transaction=outcome.settled.transaction,
+    )
+    return _lines(label, outcome.manifest, dict(outcome.losses), reviews), line
 
 
 def _lines(

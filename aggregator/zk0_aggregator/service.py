@@ -10,32 +10,38 @@ import logging
 import os
 import secrets
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import uvicorn
 from rich.console import Console
+from starlette.types import ASGIApp
 
 from zk0_ledger.gateway import Published, make_gateway
 from zk0_ledger.processes import claim_port, die_with_parent
 from zk0_ledger.session import Ledger, open_ledger
+from zk0_ledger.web.app import make_app
+from zk0_ledger.web.site import open_site
+from zk0_ledger.web.verifications import Means
 from zk0_node.bases import PublicBase, base_folder, train_public_base
 from zk0_node.flower_app import app_digest
 from zk0_proofs.artifacts import CircuitArtifacts, load_artifacts
 from zk0_proofs.errors import ChainUnreachable, ConfigError, StateError
 from zk0_proofs.files import write_atomic
 from zk0_proofs.invitation import Invitation, write_document
+from zk0_proofs.metrics import shared_metrics
 from zk0_proofs.srs import require_local_chain
 from zk0_proofs.types import Digest
 
-from .campaign_folders import CampaignFolder, CampaignFolders
+from .campaign_folders import CampaignFolder, CampaignFolders, arrays_folder
 from .certificates import Certificates, prepare_certificates
 from .config import AggregatorSettings
 from .leading import HOME_VARIABLE
@@ -70,7 +76,8 @@ def serve(settings: AggregatorSettings, console: Console, stop: threading.Event)
     Raises:
         Zk0Error: it cannot be started.
     """
-    with running(settings):
+    with running(settings), shared_metrics(settings.home / "metrics", settings.metrics_port) as collecting:
+        os.environ.update(collecting)  # the SuperLink hands it on to who leads a campaign
         prepared = _prepare(settings, console)
         while not stop.is_set():
             try:
@@ -91,7 +98,7 @@ def _prepare(settings: AggregatorSettings, console: Console) -> Prepared:
     if settings.insecure:
         console.print("[yellow]--insecure: no TLS, and any SuperNode may connect; for trials only[/yellow]")
     else:
-        certificates = prepare_certificates(settings.home / "tls", settings.names)
+        certificates = prepare_certificates(settings.home / "tls", (*settings.names, settings.name))
     if artifacts.dev_srs:
         require_local_chain(settings.ledger_config().expected_chain_id)
         console.print(
@@ -138,10 +145,12 @@ def _serve_with_chain(
     circuit = Settlement(ledger, "service", settings.home).pin_circuit(prepared.artifacts)
     invitation = _invitation(settings, prepared, ledger, circuit)
     write_document(settings.home / "invitation.json", invitation)
-    published = Published(
-        rpc_url=lambda: _rpc_url(ledger), manifests=ledger.config.home / "manifests", base=prepared.base
-    )
-    with _services(settings, prepared, published), SuperLink(settings, prepared.certificates) as superlink:
+    means = Means(arrays=(arrays_folder(settings.home),), srs=settings.srs)
+    with (
+        open_site(lambda: nullcontext(ledger), ledger.config.home, means=means) as site,
+        _services(settings, prepared, _published(ledger, prepared, make_app(site))),
+        SuperLink(settings, prepared.certificates) as superlink,
+    ):
         console.print(
             f"SuperLink [bold]{settings.superlink}[/bold], services [bold]{settings.services}[/bold]",
             highlight=False,
@@ -156,6 +165,15 @@ def _serve_with_chain(
             if superlink.restart_if_dead():
                 conductor.forget()
             conductor.tick()
+
+
+def _published(ledger: Ledger, prepared: Prepared, page: ASGIApp) -> Published:
+    return Published(
+        rpc_url=lambda: _rpc_url(ledger),
+        manifests=ledger.config.home / "manifests",
+        base=prepared.base,
+        page=page,
+    )
 
 
 def _invitation(
@@ -204,6 +222,7 @@ def _services(settings: AggregatorSettings, prepared: Prepared, published: Publi
             ssl_keyfile=certificates.server_key if certificates else None,
             log_config=None,
             access_log=False,
+            ws="none",
         )
     )
     thread = threading.Thread(target=server.run, name="services", daemon=True)
@@ -299,8 +318,9 @@ class SuperLink:
 
     def _await(self, log: Path) -> None:
         """Wait until it answers."""
-        verify = str(self._certificates.authority) if self._certificates else True
-        scheme = "https" if self._certificates else "http"
+        found = self._certificates
+        verify = ssl.create_default_context(cafile=found.authority) if found else True
+        scheme = "https" if found else "http"
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self._process is not None and self._process.poll() is not None:

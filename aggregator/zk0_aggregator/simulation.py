@@ -66,11 +66,13 @@ class Options:
     seed: int | None
     """Also seeds keys, salts and block times, which is insecure."""
     step_timeout_s: float
+    trackers: tuple[str, ...] = ()
+    """Who is told the figures of each round; a run goes on whoever is told."""
 
     @property
     def fingerprint(self) -> str:
         """Return what two runs must share for one to go on with the other's work."""
-        fields = {name: getattr(self, name) for name in self.__slots__}
+        fields = {name: getattr(self, name) for name in self.__slots__ if name != "trackers"}
         return keccak(json.dumps(fields, sort_keys=True).encode()).hex()
 
 
@@ -169,6 +171,7 @@ def _plan(options: Options, base: Path, cache: Path) -> Plan:
         cache=cache,
         parties=options.nodes + (options.audits > 0),
         step_timeout_s=options.step_timeout_s,
+        trackers=options.trackers,
     )
 
 

@@ -141,5 +141,5 @@ def _print(report: AuditReport, *, as_json: bool) -> None:
 
 def _published_arrays(home: Path) -> list[Path]:
     """Return the folders of arrays that runs on this machine have left."""
-    beside = [*home.parent.glob("campaigns/*/arrays"), *home.parent.glob("aggregator/campaigns/*/arrays")]
-    return sorted(Path().glob("outputs/*/arrays")) + sorted(beside)
+    beside = [home.parent / "arrays", home.parent / "aggregator" / "arrays"]
+    return sorted(Path().glob("outputs/*/arrays")) + [folder for folder in beside if folder.is_dir()]

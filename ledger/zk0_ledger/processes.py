@@ -109,8 +109,8 @@ def claim_port(port: int) -> int:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise ConfigError(
-                f"port {port} is in use by another program; choose another port, or for a local chain leave "
-                "it out for a free one"
+                f"port {port} is in use by another program; choose another one, or leave it out if it is the "
+                "local chain's"
             ) from error
     return port
 

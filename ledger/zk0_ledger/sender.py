@@ -27,6 +27,10 @@ from .rpc import chain_errors, hash_of
 
 logger = logging.getLogger(__name__)
 
+OnMined = Callable[[str, int], None]
+"""Told the call's name and the gas of a transaction that was mined, also of one that failed."""
+RESUMED = "resumed"
+"""The name of a call that an earlier process made."""
 MAX_GAS = 16_777_216
 """Most gas of one transaction (EIP-7825)."""
 _GAS_MARGIN_PERCENT = 25
@@ -56,6 +60,7 @@ class Sender:
         confirmations: int = 1,
         timeout_s: float = 180.0,
         checkpoint: Callable[[], None] | None = None,
+        on_mined: OnMined = lambda _call, _gas: None,
     ) -> None:
         """Prepare to send as `account`.
 
@@ -69,6 +74,7 @@ class Sender:
         self._confirmations = confirmations
         self._timeout_s = timeout_s
         self._checkpoint = checkpoint
+        self._on_mined = on_mined
         self._url = str(getattr(web3.provider, "endpoint_uri", "the chain"))
 
     @property
@@ -173,6 +179,8 @@ class Sender:
         found = self._wait(row)
         if self._checkpoint is not None and (is_missing or row.state == "pending"):
             self._checkpoint()
+        if row.state == "pending":
+            self._on_mined(call.name if call is not None else RESUMED, found.gas_used)
         if found.failed:
             self._outbox.mark(row.key, "reverted")
             raise self._reason(row, call, found)

@@ -25,7 +25,7 @@ from .manifests import ManifestStore
 from .outbox import Outbox
 from .reverts import RevertDecoder
 from .rpc import chain_errors, connect
-from .sender import Sender
+from .sender import OnMined, Sender
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Chain:
         with chain_errors("connect", str(config.rpc_url or "the local chain")):
             genesis = web3.eth.get_block(0)
             self.name = f"{config.expected_chain_id}:{bytes(genesis['hash']).hex()}"
+        self.on_mined: OnMined = lambda _call, _gas: None
         self._senders: dict[str, Sender] = {}
         self._outboxes: list[Outbox] = []
 
@@ -79,6 +80,7 @@ class Chain:
                 RevertDecoder(artefact()["abi"]),
                 confirmations=self.config.confirmations,
                 checkpoint=self.local.save if self.local is not None else None,
+                on_mined=lambda call, gas: self.on_mined(call, gas),
             )
         return self._senders[address]
 

@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from zk0_ledger.processes import start_time
 from zk0_proofs.errors import ConfigError
+from zk0_proofs.logs import setup_child_logging
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ def main() -> None:
     """Run tasks of the SuperNode whose address and secret file are the arguments, until told to stop."""
     if len(sys.argv) != 3:
         raise ConfigError("usage: python -m zk0_node.app_runner HOST:PORT SECRET_FILE")
+    setup_child_logging()
     signal.signal(signal.SIGTERM, _end)
     run_tasks(sys.argv[1], Path(sys.argv[2]).read_bytes())
 
@@ -89,6 +91,7 @@ def _run_task(address: str, token: str, runner: int) -> None:
     """Run one task as `flwr-clientapp` does, in a process of its own."""
     from flwr.supernode.runtime.run_clientapp import run_clientapp
 
+    setup_child_logging()
     threading.Thread(target=_end_with, args=(runner,), daemon=True).start()
     run_clientapp(runtime_api_address=address, token=token, insecure=True, runtime_dependency_install=False)
 

@@ -12,9 +12,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from zk0_proofs.logs import pass_on, setup_logging
 from zk0_proofs.program import run_program
 
-from . import cli_join
+from . import cli_check, cli_join
 
 app = typer.Typer(
     name="zk0-node",
@@ -26,15 +27,31 @@ app = typer.Typer(
 key_app = typer.Typer(help="The node's key: an encrypted keystore file.", no_args_is_help=True)
 app.add_typer(key_app, name="key")
 
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show where an error arose.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show progress, and where an error arose.")]
 
 
 @app.callback()
-def _options(verbose: Verbose = False) -> None:
+def _options(
+    verbose: Verbose = False,
+    log_format: Annotated[
+        str | None, typer.Option(help="Log lines as text or json (ZK0_LOG_FORMAT).", show_default=False)
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(help="DEBUG, INFO, WARNING or ERROR (ZK0_LOG_LEVEL).", show_default=False),
+    ] = None,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(help="Rotating file for the log lines too (ZK0_LOG_FILE).", show_default=False),
+    ] = None,
+) -> None:
     """A robot owner's side: data, key and evaluation slice."""
+    setup_logging(verbose=verbose, log_format=log_format, log_level=log_level, log_file=log_file)
+    pass_on(log_format, log_level)
 
 
 app.command("join")(cli_join.join)
+app.command("check")(cli_check.check)
 app.command("status")(cli_join.status)
 
 

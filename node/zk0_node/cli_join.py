@@ -26,7 +26,7 @@ def join(
     data: Annotated[str | None, typer.Option(help="LeRobotDataset v3: a folder or a Hub id.")] = None,
     keystore: Annotated[Path | None, typer.Option(help="The node's key, an encrypted file.")] = None,
     password_file: Annotated[
-        Path | None, typer.Option(help="File with the password; without it you are asked.")
+        Path | None, typer.Option(help="File with the keystore's password: a node works unattended.")
     ] = None,
     aggregator: Annotated[
         str | None, typer.Option(help="HOST:PORT of the aggregator, if other than in the invitation.")
@@ -41,6 +41,10 @@ def join(
     auditing: Annotated[
         bool, typer.Option("--audit", help="Take part as auditor, with the base policy and without data.")
     ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of Prometheus metrics on 127.0.0.1; 0 for none."),
+    ] = None,
     home: HomeOption = None,
 ) -> None:
     """Take part in a network until Ctrl-C; the next time without options.
@@ -50,7 +54,7 @@ def join(
 
     \b
     Examples:
-      zk0-node join --invite zk0-invitation.json --data me/my-recording --keystore node.json
+      zk0-node join --invite invitation.json --data me/recording --keystore key.json --password-file password
       zk0-node join
     """  # noqa: D301 (\b keeps the lines apart)
     from .joining import Home, accept_invitation
@@ -65,6 +69,7 @@ def join(
         "srs": srs and srs.resolve(),
         "auditor": auditor,
         "role": "auditor" if auditing else None,
+        "metrics_port": metrics_port,
     }
     settings = accept_invitation(Home(node_home(home)), invite, overrides)
     stop = threading.Event()

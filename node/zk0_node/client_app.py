@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +34,7 @@ from zk0_proofs.messages import (
     unpack_arrays,
     unpack_document,
 )
+from zk0_proofs.metrics import NodeMetrics, metrics_of_process
 
 from .auditor import Auditor
 from .behaviour import Behaviour
@@ -61,7 +63,7 @@ def make_client_app(behaviours: Mapping[int, Behaviour] | None = None) -> Client
         partition, settings = _settings(context)
         if settings.role != "member":
             raise ConfigError("this node audits; it takes no part as a member")
-        return Participant(settings, cheats.get(partition))
+        return Participant(settings, cheats.get(partition), _metrics())
 
     def auditor(context: Context) -> Auditor:
         _, settings = _settings(context)
@@ -153,6 +155,12 @@ def make_client_app(behaviours: Mapping[int, Behaviour] | None = None) -> Client
     return app
 
 
+@cache
+def _metrics() -> NodeMetrics:
+    """Return the instruments of this process; made late, so that each fork counts for itself."""
+    return NodeMetrics(metrics_of_process())
+
+
 def _settings(context: Context) -> tuple[int, NodeSettings]:
     """Return the node's partition, which only simulations have, and its settings."""
     partition = int(context.node_config.get("partition-id", 0))
@@ -197,7 +205,7 @@ def _answer(party: Party, action: str, message: Message, step: Callable[[], _Res
     """Return the reply of a step, the same bytes for the same request."""
 
     def compute() -> Reply:
-        with working(party.settings.home, action):
+        with working(party.settings.home, action), _metrics().step(action):
             result = step()
         document, beside = result if isinstance(result, tuple) else (result, None)
         content = pack_document(document)

@@ -57,6 +57,8 @@ class NodeSettings(BaseSettings):
     threads: int = Field(default=1, ge=1, le=256)
     # Longest time for one proof. It takes 4 CPU seconds; a busy machine needs room.
     prove_timeout_s: float = Field(default=180.0, gt=0)
+    # Prometheus metrics are served on this port of 127.0.0.1; with 0 none are collected.
+    metrics_port: int = Field(default=0, ge=0, le=65535)
     # Seeds salts, which then hide nothing: for reproducible runs on a local chain only.
     insecure_seed: int | None = None
 

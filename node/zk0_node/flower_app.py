@@ -10,6 +10,7 @@ import hashlib
 import io
 import zipfile
 import zlib
+from functools import cache
 from importlib.metadata import version
 
 from zk0_proofs.errors import WireError
@@ -71,6 +72,7 @@ def require_own_app(bundle: bytes) -> None:
         )
 
 
+@cache
 def _written() -> tuple[bytes, bytes]:
     """Return the file as Flower writes it into a bundle, and the bundle."""
     from flwr.cli.build import build_fab_from_files

@@ -77,6 +77,10 @@ class Shards:
         ShardUse(self._counter(index)).spend(round_number)
         return self._read(index)
 
+    def used(self, index: int) -> int:
+        """Return for how many proofs shard `index` was used."""
+        return ShardUse(self._counter(index)).used
+
     def open(self, index: int, round_number: int) -> tuple[Rows, bytes]:
         """Return rows and salts of shard `index` for the auditor; no later round may use it."""
         ShardUse(self._counter(index)).retire(round_number, f"opened to the auditor in round {round_number}")

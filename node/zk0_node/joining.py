@@ -10,15 +10,17 @@ import fcntl
 import logging
 import os
 import re
-import secrets
+import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_bytes
 from typing import Any
 
 import httpx
@@ -30,6 +32,7 @@ from zk0_ledger.processes import die_with_parent, free_port
 from zk0_proofs.errors import ConfigError, IdentityError, StateError
 from zk0_proofs.files import parse_json, write_atomic
 from zk0_proofs.invitation import AdmissionRequest, Invitation, read_document, write_document
+from zk0_proofs.metrics import shared_metrics
 from zk0_proofs.signatures import Registration, sign
 from zk0_proofs.types import Digest
 
@@ -37,7 +40,7 @@ from .bases import PublicBase
 from .config import NodeSettings, load_settings
 from .flower_app import app_digest
 from .party import Party
-from .status import write_status
+from .status import read_status, write_status
 from .supernode import HOME_VARIABLE
 
 logger = logging.getLogger(__name__)
@@ -134,9 +137,11 @@ def accept_invitation(
         ConfigError: it is no invitation, another one than before, or for another release of zk0.
         StateError: the aggregator's services do not answer, or the base is another one.
     """
+    known = home.settings().model_dump(mode="json") if home.settings_file.exists() else {}
     if path is not None:
         invitation = read_document(path, Invitation)
-        _require_same(home, invitation)
+        if _require_same(home, invitation):
+            known.pop("policy", None)  # the base of before is none for this invitation
         write_document(home.folder / INVITATION_NAME, invitation)
     invitation = home.invitation
     if invitation.app != app_digest():
@@ -144,25 +149,35 @@ def accept_invitation(
             f"the aggregator runs app 0x{invitation.app.hex()[:16]}…, this is 0x{app_digest().hex()[:16]}…; "
             "install the same release of zk0"
         )
-    known = home.settings().model_dump(mode="json") if home.settings_file.exists() else {}
     values = known | _of_invitation(home, invitation) | {k: v for k, v in overrides.items() if v is not None}
     if not values.get("policy"):
         cache = NodeSettings(**values | {"policy": "none"}).cache
         values["policy"] = str(fetch_base(invitation, home, cache, progress))
     settings = load_settings(None, **values)
+    if settings.keystore is None or settings.password_file is None:
+        raise ConfigError(
+            "a node works unattended: give --keystore FILE and --password-file FILE (mode 600); "
+            '"zk0-node key create" makes a key'
+        )
     write_atomic(home.settings_file, settings.model_dump_json(indent=2).encode(), mode=0o600)
     return settings
 
 
-def _require_same(home: Home, invitation: Invitation) -> None:
-    """A node's home belongs to one ledger: salts and shards of two must not be mixed up."""
-    with suppress(StateError):
-        old = home.invitation
-        if (old.chain_id, old.ledger) != (invitation.chain_id, invitation.ledger):
-            raise ConfigError(
-                f"this home joined ledger {old.ledger} on chain {old.chain_id}, the invitation is for "
-                f"{invitation.ledger} on chain {invitation.chain_id}; use another --home for it"
-            )
+def _require_same(home: Home, invitation: Invitation) -> bool:
+    """Return whether an invitation has another base than the last one.
+
+    Raises:
+        ConfigError: it is for another ledger: salts and shards of two must not be mixed up in one home.
+    """
+    if not (home.folder / INVITATION_NAME).exists():
+        return False
+    old = home.invitation
+    if (old.chain_id, old.ledger) != (invitation.chain_id, invitation.ledger):
+        raise ConfigError(
+            f"this home joined ledger {old.ledger} on chain {old.chain_id}, the invitation is for "
+            f"{invitation.ledger} on chain {invitation.chain_id}; use another --home for it"
+        )
+    return old.base_digest != invitation.base_digest
 
 
 def _of_invitation(home: Home, invitation: Invitation) -> dict[str, Any]:
@@ -187,17 +202,18 @@ def fetch_base(invitation: Invitation, home: Home, cache: Path, progress: Progre
         StateError: it cannot be fetched, is too large, or has another digest than the invitation.
     """
     folder = cache / "bases" / f"of-{invitation.base_digest.hex()[:32]}"
-    if folder.exists() and PublicBase(folder).digest == invitation.base_digest:
+    if folder.exists():
+        _require_digest(folder, invitation.base_digest)
         return folder
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    verify: Any = str(home.authority) if invitation.ca_certificate else True
     try:
+        verify: Any = ssl.create_default_context(cafile=home.authority) if invitation.ca_certificate else True
         with httpx.Client(base_url=invitation.services, verify=verify, timeout=_TIMEOUT_S) as client:
             _fetch_files(client, partial, progress)
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx.HTTPError, ValueError, OSError) as error:
         raise StateError(
             f"cannot fetch the base policy from {invitation.services}: {error}; check that the aggregator "
-            "runs and that this machine reaches it"
+            "runs, that this machine reaches it, and that there is space"
         ) from error
     _require_digest(partial, invitation.base_digest)
     with suppress(OSError):  # another node on this machine was faster
@@ -234,8 +250,9 @@ def _require_digest(folder: Path, expected: Digest) -> None:
     found = PublicBase(folder).digest
     if found != expected:
         raise StateError(
-            f"the fetched base policy has digest 0x{found.hex()[:16]}…, the invitation says "
-            f"0x{expected.hex()[:16]}…; ask the aggregator's operator for a new invitation"
+            f"the base policy in {folder} has digest 0x{found.hex()[:16]}…, the invitation says "
+            f"0x{expected.hex()[:16]}…; remove the folder and join again, or ask the aggregator's operator "
+            "for a new invitation"
         )
 
 
@@ -302,44 +319,42 @@ def join(settings: NodeSettings, say: Say, stop: threading.Event) -> None:
                 f"  zk0-aggregator admit {REQUEST_NAME}"
             )
         write_status(home.folder, address=party.address, pid=os.getpid(), connected=False)
-        _keep_running(settings, home, say, stop)
+        with shared_metrics(home.folder / "metrics", settings.metrics_port) as collecting:
+            os.environ.update(collecting)  # handed on to the processes that answer messages
+            _keep_running(settings, home, say, stop)
 
 
 def _keep_running(settings: NodeSettings, home: Home, say: Say, stop: threading.Event) -> None:
     """Start the SuperNode again whenever it ends: before admission, and when the aggregator restarts."""
     told = ""
     while not stop.is_set():
-        with _supernode(settings, home) as process:
-            while process.poll() is None and not stop.wait(0.2):
+        address, secret = f"127.0.0.1:{free_port()}", home.folder / "runner.secret"
+        # New for each start: nobody else on this machine may take the node's tasks.
+        write_atomic(secret, token_bytes(32), mode=0o600)
+        write_status(home.folder, connected=False)
+        with ExitStack() as processes:
+            command = _command(settings, home, address, secret)
+            supernode = processes.enter_context(_process(command, home, "supernode"))
+            runner = None
+            while supernode.poll() is None and not stop.wait(0.2):
                 words = "connected" if _is_connected(home) else "waiting for the aggregator"
                 if words != told:
                     say(words)
                     told = words
+                # It imports for seconds, so it begins when there will be something to run.
+                if words == "connected" and (runner is None or runner.poll() is not None):
+                    command = [sys.executable, "-m", "zk0_node.app_runner", address, str(secret)]
+                    runner = processes.enter_context(_process(command, home, "tasks"))
+        write_status(home.folder, connected=False)
         if not stop.is_set():
-            logger.info("the SuperNode ended with code %s; see %s", process.returncode, home.folder / "logs")
+            logger.info(
+                "the SuperNode ended with code %s; see %s", supernode.returncode, home.folder / "logs"
+            )
             stop.wait(RETRY_S)
 
 
 def _is_connected(home: Home) -> bool:
-    from .status import read_status
-
     return bool(read_status(home.folder).get("connected"))
-
-
-@contextmanager
-def _supernode(settings: NodeSettings, home: Home) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a SuperNode, and what runs its tasks, until the body ends or this process does."""
-    address, secret = f"127.0.0.1:{free_port()}", home.folder / "runner.secret"
-    # New for each start: nobody else on this machine may take the node's tasks.
-    write_atomic(secret, secrets.token_bytes(32), mode=0o600)
-    write_status(home.folder, connected=False)
-    runner = [sys.executable, "-m", "zk0_node.app_runner", address, str(secret)]
-    with (
-        _process(_command(settings, home, address, secret), home, "supernode") as process,
-        _process(runner, home, "tasks"),
-    ):
-        yield process
-    write_status(home.folder, connected=False)
 
 
 @contextmanager
@@ -363,11 +378,12 @@ def _process(command: list[str], home: Home, name: str) -> Iterator[subprocess.P
         yield process
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        # Its whole group: what it has forked may be importing still and notice nothing for seconds.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _command(settings: NodeSettings, home: Home, address: str, secret: Path) -> list[str]:

@@ -23,6 +23,8 @@ from zk0_proofs.digest import (
     v_digest,
 )
 from zk0_proofs.errors import ConfigError, LedgerError, WireError
+from zk0_proofs.field import to_signed
+from zk0_proofs.fixedpoint import improvement_to_float
 from zk0_proofs.messages import (
     AnswerReply,
     AverageRequest,
@@ -50,8 +52,11 @@ from zk0_proofs.messages import (
     UpdateReply,
     UpdateRequest,
 )
+from zk0_proofs.metrics import Metrics, NodeMetrics
 from zk0_proofs.prover import EzklProver, Prover
+from zk0_proofs.readout import READOUT_SHAPE
 from zk0_proofs.rules.averaging import applied_step
+from zk0_proofs.rules.manifest import ProofRecord
 from zk0_proofs.rules.terms import CampaignTerms
 from zk0_proofs.signatures import ProofSet, Registration, SealedOpening, sign
 from zk0_proofs.statement import AVERAGE, CommittedWeights
@@ -83,9 +88,15 @@ logger = logging.getLogger(__name__)
 class Participant(Party):
     """One node: its key, its data, its view of the ledger."""
 
-    def __init__(self, settings: NodeSettings, behaviour: Behaviour | None = None) -> None:
+    def __init__(
+        self,
+        settings: NodeSettings,
+        behaviour: Behaviour | None = None,
+        metrics: NodeMetrics | None = None,
+    ) -> None:
         super().__init__(settings)
         self.behaviour = behaviour or Behaviour()
+        self.metrics = metrics or NodeMetrics(Metrics())
 
     @cached_property
     def learner(self) -> Learner:
@@ -105,6 +116,7 @@ class Participant(Party):
             circuit=self.artifacts.circuit_id,
             prover=self.prover,
             behaviour=self.behaviour,
+            metrics=self.metrics,
         )
 
     # C0
@@ -390,6 +402,7 @@ class Participant(Party):
         begun = time.monotonic()
         records = self._step_prover.prove(folder.shards, sealed, step.old, steps)
         taken = time.monotonic() - begun
+        self._tell(sealed, folder.record.terms, records)
         signed = ProofSet(
             update=self._signed(sealed.campaign, step),
             proof_digests=tuple(proof_digest(record.snark) for record in records),
@@ -403,6 +416,14 @@ class Participant(Party):
             loss_after=f"{folder.shards.loss(after):.6f}",
             prove_seconds=f"{taken:.2f}",
         )
+
+    def _tell(self, sealed: SealedRound, terms: CampaignTerms, records: Sequence[ProofRecord]) -> None:
+        """Tell metrics what the proofs of a round show about the own step."""
+        self.metrics.round(sealed.round)
+        for record in records:
+            if record.candidate == self.address:
+                gained = to_signed(record.instances[1])
+                self.metrics.gain(improvement_to_float(gained, READOUT_SHAPE.rows, terms.action_dim))
 
     def _signed(self, campaign: Digest, step: SignedStep) -> Update:
         digest = CommittedWeights(values=step.new, commitment=step.commitment).digest

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from zk0_proofs.commitments import PROOFS_PER_SHARD
 from zk0_proofs.errors import StateError
-from zk0_proofs.prover import ProofJob, Prover
+from zk0_proofs.metrics import NodeMetrics
+from zk0_proofs.prover import OnProof, ProofJob, Prover
 from zk0_proofs.rules.manifest import ProofRecord
 from zk0_proofs.statement import AVERAGE, Statement
 from zk0_proofs.types import Address, Digest, Integers, LedgerDomain, Proof, ShardOpening
@@ -31,6 +34,7 @@ class StepProver:
     circuit: Digest
     prover: Prover
     behaviour: Behaviour
+    metrics: NodeMetrics
 
     def prove(
         self, shards: Shards, sealed: SealedRound, old: Integers, steps: Sequence[Step]
@@ -55,8 +59,26 @@ class StepProver:
             statement = self._statement(sealed, candidate)
             jobs.append(ProofJob(old=old, new=new, rows=rows, salts=salts, statement=statement))
             openings.append(shards.opening(sealed.campaign, self.node, index))
-        proofs = self.prover.prove_many(jobs)
+            self._tell_uses(shards, index)
+        proofs = self.prover.prove_many(jobs, on_proof=self._timer())
         return tuple(map(_record, jobs, openings, proofs))
+
+    def _tell_uses(self, shards: Shards, index: int) -> None:
+        if self.metrics.is_collecting:
+            used = shards.used(index)
+            self.metrics.shard_uses_left(index, PROOFS_PER_SHARD - used)
+
+    def _timer(self) -> OnProof:
+        """Return what counts each proof with its time: they are made one after the other."""
+        begun = time.monotonic()
+
+        def count(_position: int, _proof: Proof) -> None:
+            nonlocal begun
+            now = time.monotonic()
+            self.metrics.proof(now - begun)
+            begun = now
+
+        return count
 
     def _statement(self, sealed: SealedRound, candidate: Address) -> Statement:
         statement = Statement(

@@ -21,6 +21,9 @@ from .flower_app import require_own_app
 from .status import write_status
 
 HOME_VARIABLE = "ZK0_NODE_HOME"
+HEARTBEAT_S = 10
+"""The SuperLink takes a node for gone after two missed heartbeats, and lets it in again only then. Flower's
+30 s would keep a restarted node out for a minute."""
 _LICENSE = {"valid_license": "zk0"}
 """Makes Flower ask `_is_own` about an app instead of a platform's signatures."""
 
@@ -30,6 +33,9 @@ def main() -> None:
     # By name, since packages of Flower export functions under the names of their modules.
     supernode: Any = import_module("flwr.supernode.start_client_internal")
     command: Any = import_module("flwr.supernode.cli.flower_supernode")
+
+    for module in ("flwr.supernode.fleet_http_connection", "flwr.supercore.heartbeat"):
+        import_module(module).HEARTBEAT_DEFAULT_INTERVAL = HEARTBEAT_S  # type: ignore[attr-defined]
 
     home = Path(os.environ[HOME_VARIABLE])
     connect, start = supernode.http_request_response, command.start_client_internal

@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
 import threading
+import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import uvicorn
 from eth_account import Account
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
+from zk0_aggregator.certificates import Certificates, prepare_certificates
+from zk0_aggregator.superlink import SECRET_HEADER, Door
 from zk0_ledger.accounts import create_keystore, load_keystore
 from zk0_ledger.client import LedgerClient
 from zk0_ledger.entries import Call, RoundResult
+from zk0_ledger.gateway import Published, make_gateway
 from zk0_ledger.manifests import ManifestAddress
+from zk0_ledger.processes import free_port
 from zk0_ledger.rpc import ANSWER_LIMIT_BYTES, connect
+from zk0_ledger.session import Ledger
 from zk0_node.campaigns import require_campaign
+from zk0_node.flower_app import app_file, require_own_app
 from zk0_proofs.digest import keccak
-from zk0_proofs.errors import IdentityError, LedgerError, ProofRejected, StateError, WrongChain
+from zk0_proofs.errors import (
+    ChainUnreachable,
+    IdentityError,
+    LedgerError,
+    ProofRejected,
+    StateError,
+    WireError,
+    WrongChain,
+)
 from zk0_proofs.messages import UpdateRequest
 from zk0_proofs.rules.claims import check_update, signed_update
 from zk0_proofs.rules.manifest import MANIFEST_LIMIT_BYTES
@@ -190,9 +213,117 @@ def test_a_run_that_the_ledger_does_not_know(reviewed: Stage, play: Play) -> Non
         reviewed.node(0).train_readout(request)
 
 
-def test_the_wire_between_machines(play: Play) -> None:
-    """connects to the aggregator without a certificate, or listens in"""
-    play.residual("the commands for a SuperLink with TLS and node authentication are missing")
+# It is on the wire between machines (tests/hosts plays this with SuperLink and nodes on hosts of their own)
+
+
+@contextmanager
+def _served(app: ASGIApp, certificates: Certificates) -> Iterator[str]:
+    """Serve an application under TLS and return its address."""
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            port=free_port(),
+            ssl_certfile=certificates.server,
+            ssl_keyfile=certificates.server_key,
+            log_config=None,
+            ws="none",
+        )
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    try:
+        yield f"https://127.0.0.1:{server.config.port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _gateway(ledger: Ledger, folder: Path) -> ASGIApp:
+    assert ledger.chain.local is not None
+    url = ledger.chain.local.rpc_url
+    return make_gateway(Published(rpc_url=lambda: url, manifests=folder, base=folder))
+
+
+def test_an_impostor_of_the_aggregator(play: Play, ledger: Ledger, tmp_path: Path) -> None:
+    """answers in the aggregator's place, with a certificate of the same names by another authority"""
+    genuine = prepare_certificates(tmp_path / "genuine", [])
+    impostor = prepare_certificates(tmp_path / "impostor", [])
+    with _served(_gateway(ledger, tmp_path), genuine) as url:
+        assert connect(f"{url}/rpc", ca_file=genuine.authority).eth.chain_id == ledger.client.chain_id
+    with (
+        _served(_gateway(ledger, tmp_path), impostor) as url,
+        play.refused("node", ChainUnreachable, "SSLError"),
+    ):
+        connect(f"{url}/rpc", ca_file=genuine.authority)
+
+
+def test_a_certificate_of_a_public_authority(play: Play, ledger: Ledger, tmp_path: Path) -> None:
+    """has an authority that the system trusts sign for the aggregator's name"""
+    pinned = prepare_certificates(tmp_path / "pinned", [])
+    public = prepare_certificates(tmp_path / "public", [])
+    with (
+        _served(_gateway(ledger, tmp_path), public) as url,
+        pytest.MonkeyPatch.context() as patch,
+        play.refused("node", ChainUnreachable, "SSLError"),
+    ):
+        patch.setenv("REQUESTS_CA_BUNDLE", str(public.authority))
+        patch.setenv("SSL_CERT_FILE", str(public.authority))
+        connect(f"{url}/rpc", ca_file=pinned.authority)
+
+
+@pytest.mark.parametrize(
+    "attack", ["anvil_setBalance", "evm_mine", "eth_sendRawTransaction", "debug_traceCall"]
+)
+def test_a_call_that_writes(play: Play, ledger: Ledger, tmp_path: Path, attack: str) -> None:
+    """calls {0} at the chain that the aggregator serves"""
+    with TestClient(_gateway(ledger, tmp_path)) as client:
+        answer = client.post("/rpc", json={"jsonrpc": "2.0", "id": 1, "method": attack, "params": []})
+    assert answer.status_code == 403
+    play.note("services", answer.json()["error"])
+
+
+@pytest.mark.parametrize("attack", ["/v1/control/start-run", "/v1/runtime/acquire-task", "/docs"])
+def test_the_operators_side_of_the_superlink(play: Play, attack: str) -> None:
+    """asks the SuperLink for {0}"""
+    app = Starlette(
+        routes=[Route("/{path:path}", lambda _: PlainTextResponse("in"), methods=["GET", "POST"])]
+    )
+    door = Door(app, b"secret")
+    for peer in ("10.0.0.9", "127.0.0.1"):
+        answer = TestClient(door, client=(peer, 50_000)).post(attack)
+        assert answer.status_code == (200 if (peer, attack[:12]) == ("127.0.0.1", "/v1/runtime/") else 404)
+    own = TestClient(door, client=("127.0.0.1", 50_000)).post(attack, headers={SECRET_HEADER: "secret"})
+    assert (own.status_code == 200) is not attack.startswith("/docs")
+    stolen = TestClient(door, client=("10.0.0.9", 50_000)).post(attack, headers={SECRET_HEADER: "secret"})
+    assert stolen.status_code == 404
+    assert TestClient(door, client=("10.0.0.9", 50_000)).post("/v1/fleet/pull-messages").text == "in"
+    play.note("SuperLink", "404 to other machines, and without the secret of the aggregator's home")
+
+
+def _bundle(**files: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("attack", "bundle", "words"),
+    [
+        ("beside the installed app's file", {"zk0_node/client_app.py": b"import os"}, "alone"),
+        ("in the place of the app's file", {"pyproject.toml": b"[tool.flwr.app.components]"}, "digest"),
+        ("that unfolds to gigabytes", {"pyproject.toml": bytes(10**7)}, "bytes"),
+    ],
+)
+def test_code_in_a_run(play: Play, attack: str, bundle: dict[str, bytes], words: str) -> None:
+    """sends nodes code of its own {0}"""
+    files = {"pyproject.toml": app_file(), ".info/CONTENT": b""} | bundle
+    with play.refused("node", WireError, words):
+        require_own_app(_bundle(**files))
 
 
 # It wants keys

@@ -304,7 +304,7 @@ def test_port_in_use_is_named(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"port {port} .* is in use"), LocalChain(tmp_path, port=port):
+        with pytest.raises(ConfigError, match=f"port {port} is in use"), LocalChain(tmp_path, port=port):
             pass
 
 

@@ -223,3 +223,25 @@ def test_damaged_outbox_is_named_and_kept(tmp_path: Path) -> None:
     assert path.read_bytes() == b"no database" * 100
     with pytest.raises(sqlite3.DatabaseError):
         sqlite3.connect(path).execute("SELECT * FROM transactions")
+
+
+def test_mined_transactions_are_told_with_their_gas(endpoint: Endpoint, tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
+    sender = sender_of(endpoint, tmp_path, on_mined=lambda call, gas: told.append((call, gas)))
+    receipt = sender.send("round 1", CALL)
+    sender.send("round 1", CALL)
+    assert told == [("openRound", receipt.gas_used)]
+    endpoint.fails = True
+    with pytest.raises(TransactionReverted):
+        sender.send("round 2", OTHER)
+    assert [call for call, _ in told] == ["openRound", "commitRound"]
+
+
+def test_a_transaction_of_an_earlier_process_is_told_as_resumed(endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.hold = True
+    with pytest.raises(LedgerError, match="not confirmed"):
+        sender_of(endpoint, tmp_path).send("round 1", CALL)
+    endpoint.hold = False
+    told: list[str] = []
+    sender_of(endpoint, tmp_path, on_mined=lambda call, _: told.append(call)).resume()
+    assert told == ["resumed"]
