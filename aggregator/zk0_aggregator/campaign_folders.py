@@ -7,10 +7,8 @@ leads a campaign holds its lock, so that no two processes ever do.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
 import json
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from zk0_proofs.encoding import first_problem
 from zk0_proofs.errors import StateError
 from zk0_proofs.files import parse_json, read_limited, write_atomic
+from zk0_proofs.locks import claimed, holder
 
 from .progress import Display
 from .run import Plan
@@ -93,13 +92,7 @@ class CampaignFolder:
     @property
     def leader(self) -> int | None:
         """Return the process that leads the campaign now, None if nobody does."""
-        with (self.folder / "lock").open("a+") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                stream.seek(0)
-                return int(stream.read() or 0)
-            return None
+        return holder(self.folder / "lock")
 
     @contextmanager
     def led(self) -> Iterator[Run]:
@@ -108,16 +101,8 @@ class CampaignFolder:
         Raises:
             StateError: another one does.
         """
-        with (self.folder / "lock").open("a+") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StateError(
-                    f"another process leads {self.name} already; let it, or end it first"
-                ) from error
-            stream.truncate(0)
-            stream.write(str(os.getpid()))
-            stream.flush()
+        refusal = f"another process leads {self.name} already; let it, or end it first"
+        with claimed(self.folder / "lock", refusal):
             yield Run(self.folder, (self.folder / "state").exists())
 
     def fail(self, message: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 from zk0_proofs.encoding import first_problem
 from zk0_proofs.errors import StateError
 from zk0_proofs.files import read_limited, write_atomic
+from zk0_proofs.locks import claimed, holder
 
 from .certificates import Certificates
 from .config import AggregatorSettings
@@ -38,28 +38,15 @@ def running(settings: AggregatorSettings) -> Iterator[None]:
     Raises:
         StateError: another one does.
     """
-    settings.home.mkdir(parents=True, exist_ok=True)
-    with (settings.home / "lock").open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StateError(
-                f"an aggregator runs at {settings.home} already; stop it first, or choose another --home"
-            ) from error
+    refusal = f"an aggregator runs at {settings.home} already; stop it first, or choose another --home"
+    with claimed(settings.home / "lock", refusal):
         write_atomic(settings_file(settings.home), settings.model_dump_json(indent=2).encode())
         yield
 
 
 def is_running(home: Path) -> bool:
     """Return whether an aggregator runs at `home`."""
-    if not (home / "lock").exists():
-        return False
-    with (home / "lock").open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+    return holder(home / "lock") is not None
 
 
 def read_settings(home: Path) -> AggregatorSettings:

@@ -9,24 +9,19 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shutil
-import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import uvicorn
 from rich.console import Console
 from starlette.types import ASGIApp
 
 from zk0_ledger.gateway import Published, make_gateway
-from zk0_ledger.processes import claim_port, die_with_parent
+from zk0_ledger.processes import claim_port
 from zk0_ledger.session import Ledger, open_ledger
 from zk0_ledger.web.app import make_app
 from zk0_ledger.web.site import open_site
@@ -41,23 +36,19 @@ from zk0_proofs.metrics import shared_metrics
 from zk0_proofs.srs import require_local_chain
 from zk0_proofs.types import Digest
 
-from .campaign_folders import CampaignFolder, CampaignFolders, arrays_folder
+from .campaign_folders import arrays_folder
 from .certificates import Certificates, prepare_certificates
+from .conductor import Conductor
 from .config import AggregatorSettings
-from .leading import HOME_VARIABLE
 from .progress import Display
-from .running import control_of, running, secret_file
+from .running import running, secret_file
 from .settlement import Settlement
-from .superlink import SECRET_FILE_VARIABLE
+from .superlink_process import SuperLink
 
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
 TICK_S = 0.5
-STARTING_S = 60.0
-"""Longest time between asking for a run and somebody leading it."""
-MAX_STARTS = 20
-"""Starts of one campaign without a finished step between them, after which it is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,168 +231,3 @@ def _services(settings: AggregatorSettings, prepared: Prepared, published: Publi
     finally:
         server.should_exit = True
         thread.join(timeout=5)
-
-
-class SuperLink:
-    """Flower's SuperLink as a process that ends with this one."""
-
-    def __init__(self, settings: AggregatorSettings, certificates: Certificates | None) -> None:
-        self._settings = settings
-        self._certificates = certificates
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> SuperLink:
-        self._start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-    def restart_if_dead(self) -> bool:
-        """Start it again if it has ended, and return whether that was so."""
-        if self._process is not None and self._process.poll() is None:
-            return False
-        logger.warning(
-            "the SuperLink ended with code %s; it is started again",
-            self._process and self._process.returncode,
-        )
-        self._start()
-        return True
-
-    def _start(self) -> None:
-        end_leaders(self._settings.home)
-        log = self._settings.home / "logs" / "superlink.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        if log.exists() and log.stat().st_size > 10 * 1024 * 1024:
-            shutil.move(log, log.with_suffix(".log.1"))
-        with log.open("ab") as stream:
-            self._process = subprocess.Popen(
-                self._command(),
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent(os.getpid()),
-            )
-        self._await(log)
-        with control_of(self._settings) as control:
-            control.stop_all_runs()
-
-    def _command(self) -> list[str]:
-        settings, found = self._settings, self._certificates
-        command = [
-            sys.executable, "-m", "zk0_aggregator.superlink",
-            "--host", settings.host, "--port", str(settings.port),
-            "--database", str(settings.home / "superlink.db"),
-            "--isolation", "subprocess", "--disable-runtime-dependency-installation",
-        ]  # fmt: skip
-        if found is None:
-            return [*command, "--insecure"]
-        return [
-            *command, "--enable-supernode-auth", "--ssl-ca-certfile", str(found.authority),
-            "--ssl-certfile", str(found.server), "--ssl-keyfile", str(found.server_key),
-        ]  # fmt: skip
-
-    def _environment(self) -> dict[str, str]:
-        # Flower starts its own programs by name: they are those beside this interpreter.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        return os.environ | {
-            "PATH": path,
-            "FLWR_HOME": str(self._settings.home / "flower"),
-            "FLWR_TELEMETRY_ENABLED": "0",
-            "FLWR_DISABLE_UPDATE_CHECK": "1",
-            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-            SECRET_FILE_VARIABLE: str(secret_file(self._settings.home)),
-            HOME_VARIABLE: str(self._settings.home),
-        }
-
-    def _await(self, log: Path) -> None:
-        """Wait until it answers."""
-        found = self._certificates
-        verify = ssl.create_default_context(cafile=found.authority) if found else True
-        scheme = "https" if found else "http"
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            if self._process is not None and self._process.poll() is not None:
-                break
-            with suppress(httpx.HTTPError):
-                httpx.get(f"{scheme}://{self._settings.control}/health", verify=verify, timeout=2)
-                return
-            time.sleep(0.1)
-        words = log.read_text(errors="replace").strip().splitlines()[-3:]
-        self._end()
-        raise StateError(f"the SuperLink does not start; it said: {' / '.join(words)[-500:]}; see {log}")
-
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        end_leaders(self._settings.home)
-
-
-def end_leaders(home: Path) -> None:
-    """End processes that lead a campaign without a SuperLink, and wait until they have let go of it."""
-    for campaign in CampaignFolders(home).all():
-        deadline = time.monotonic() + 10
-        while (leader := campaign.leader) is not None and time.monotonic() < deadline:
-            if leader:
-                with suppress(ProcessLookupError):
-                    os.kill(leader, 9)
-            time.sleep(0.1)
-
-
-class Conductor:
-    """Has the oldest unfinished campaign led, one at a time, whatever happens to who leads it."""
-
-    def __init__(self, settings: AggregatorSettings) -> None:
-        self._settings = settings
-        self._folders = CampaignFolders(settings.home)
-        self.forget()
-        self._starts: dict[str, int] = {}
-        self._steps: dict[str, int] = {}
-
-    def forget(self) -> None:
-        """Forget what was started: the SuperLink that ran it is gone."""
-        self._run: int | None = None
-        self._started = 0.0
-        self._was_led = False
-
-    def tick(self) -> None:
-        """Start what is not under way."""
-        campaign = self._folders.next_open()
-        if campaign is None:
-            self.forget()
-            return
-        if campaign.leader is not None:
-            self._was_led = True
-            return
-        if self._run is not None and not self._was_led and time.monotonic() - self._started < STARTING_S:
-            return
-        self._start(campaign)
-
-    def _start(self, campaign: CampaignFolder) -> None:
-        steps = sum(1 for path in (campaign.folder / "state").rglob("*") if path.is_file())
-        if steps > self._steps.get(campaign.name, -1):
-            self._steps[campaign.name], self._starts[campaign.name] = steps, 0
-        self._starts[campaign.name] += 1
-        if self._starts[campaign.name] > MAX_STARTS:
-            campaign.fail(
-                f"it was started {MAX_STARTS} times without finishing another step; see "
-                f"{campaign.folder / 'logs'} and {self._settings.home / 'logs'}"
-            )
-            return
-        try:
-            with control_of(self._settings) as control:
-                control.stop_all_runs()
-                self._run = control.start_run(campaign.name)
-        except StateError as error:
-            logger.warning("%s cannot be started now: %s", campaign.name, error)
-            return
-        self._started, self._was_led = time.monotonic(), False
-        logger.info("campaign %s: run %d", campaign.name, self._run)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
 from zk0_proofs.errors import ConfigError, IdentityError, StateError
+from zk0_proofs.locks import holder
 
 from .checks import Found, Problem
 from .checks_subject import Subject
@@ -52,14 +52,7 @@ def nearest_existing(path: Path) -> Path:
 
 def _is_claimed(folder: Path) -> bool:
     """Return whether a node runs in `folder`."""
-    try:
-        with (folder / "lock").open() as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # it never ran
-        return False
-    return False
+    return holder(folder / "lock") is not None
 
 
 def look_at_keystore(subject: Subject) -> Found:

@@ -58,7 +58,7 @@ def join(
       zk0-node join
     """  # noqa: D301 (\b keeps the lines apart)
     from .joining import Home, accept_invitation
-    from .joining import join as take_part
+    from .serving import serve
 
     overrides: dict[str, Any] = {
         "data": _absolute(data),
@@ -75,7 +75,7 @@ def join(
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    take_part(settings, typer.echo, stop)
+    serve(settings, typer.echo, stop)
 
 
 def status(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 from pathlib import Path
 from typing import Any
 
 from zk0_ledger.client import LedgerClient
 from zk0_ledger.rpc import connect
 from zk0_proofs.errors import Zk0Error
+from zk0_proofs.locks import holder
 from zk0_proofs.types import Address
 
 from .config import NodeSettings
@@ -46,14 +46,7 @@ def describe(folder: Path) -> dict[str, Any]:
 
 def is_running(folder: Path) -> bool:
     """Return whether a SuperNode runs at `folder`."""
-    if not (folder / "lock").exists():
-        return False
-    with (folder / "lock").open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+    return holder(folder / "lock") is not None
 
 
 def _on_ledger(settings: NodeSettings, node: Address) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-import zk0_aggregator.service as service
+import zk0_aggregator.conductor as conductor_module
 from zk0_aggregator.campaign_folders import CampaignFolder, CampaignFolders
+from zk0_aggregator.conductor import MAX_STARTS, STARTING_S, Conductor
 from zk0_aggregator.config import AggregatorSettings
 from zk0_aggregator.run import Plan
-from zk0_aggregator.service import MAX_STARTS, STARTING_S, Conductor
 from zk0_proofs.errors import StateError
 from zk0_proofs.rules.terms import CampaignTerms
 
@@ -117,14 +117,14 @@ def control(monkeypatch: pytest.MonkeyPatch) -> FakeControl:
     def opened(_settings: Any) -> Any:
         yield fake
 
-    monkeypatch.setattr(service, "control_of", opened)
+    monkeypatch.setattr(conductor_module, "control_of", opened)
     return fake
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr(service.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(conductor_module.time, "monotonic", lambda: now[0])
     return now
 
 

@@ -1,0 +1,163 @@
+"""A node that has joined: its SuperNode and what runs its tasks, kept running until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from secrets import token_bytes
+
+from zk0_ledger.entries import NodeStatus
+from zk0_ledger.processes import die_with_parent, free_port
+from zk0_proofs.errors import ChainUnreachable
+from zk0_proofs.files import write_atomic
+from zk0_proofs.metrics import shared_metrics
+
+from .config import NodeSettings
+from .joining import REQUEST_NAME, Home, write_request
+from .party import Party
+from .status import read_status, write_status
+from .supernode import HOME_VARIABLE
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 3.0
+LOG_LIMIT_BYTES = 10 * 1024 * 1024
+"""A larger log is put aside at the next start, in place of the one before it."""
+
+Say = Callable[[str], None]
+
+
+def serve(settings: NodeSettings, say: Say, stop: threading.Event) -> None:
+    """Run the node's SuperNode until `stop` is set, whatever becomes of aggregator and network meanwhile.
+
+    Raises:
+        Zk0Error: the node cannot take part as it is set up.
+    """
+    home, party = Home(settings.home), Party(settings)
+    with home.claimed():
+        say(f"node {party.address}")
+        _ask_for_admission(home, party, say)
+        write_status(home.folder, address=party.address, pid=os.getpid(), connected=False)
+        with shared_metrics(home.folder / "metrics", settings.metrics_port) as collecting:
+            os.environ.update(collecting)  # handed on to the processes that answer messages
+            _keep_running(settings, home, say, stop)
+
+
+def _ask_for_admission(home: Home, party: Party, say: Say) -> None:
+    """Write the request for admission, and say what to do with it.
+
+    Raises:
+        ChainUnreachable: the first time; later the node waits for an aggregator that is away.
+    """
+    try:
+        request = write_request(home, party)
+        admitted = party.ledger.node_of(party.address) is NodeStatus.ADMITTED
+    except ChainUnreachable as error:
+        if not (home.folder / REQUEST_NAME).exists():
+            raise
+        say(f"the aggregator is away ({error}); the node connects when it is back")
+        return
+    if not admitted:
+        say(
+            f"not admitted yet: give {request} to the aggregator's operator, who runs\n"
+            f"  zk0-aggregator admit {REQUEST_NAME}"
+        )
+
+
+def _keep_running(settings: NodeSettings, home: Home, say: Say, stop: threading.Event) -> None:
+    """Start the SuperNode again whenever it ends: before admission, and when the aggregator restarts."""
+    told = ""
+    while not stop.is_set():
+        address, secret = f"127.0.0.1:{free_port()}", home.folder / "runner.secret"
+        # New for each start: nobody else on this machine may take the node's tasks.
+        write_atomic(secret, token_bytes(32), mode=0o600)
+        write_status(home.folder, connected=False)
+        with ExitStack() as processes:
+            command = _command(settings, home, address, secret)
+            supernode = processes.enter_context(_process(command, home, "supernode"))
+            runner = None
+            while supernode.poll() is None and not stop.wait(0.2):
+                words = "connected" if _is_connected(home) else "waiting for the aggregator"
+                if words != told:
+                    say(words)
+                    told = words
+                # It imports for seconds, so it begins when there will be something to run.
+                if words == "connected" and (runner is None or runner.poll() is not None):
+                    command = [sys.executable, "-m", "zk0_node.app_runner", address, str(secret)]
+                    runner = processes.enter_context(_process(command, home, "tasks"))
+        write_status(home.folder, connected=False)
+        if not stop.is_set():
+            logger.info(
+                "the SuperNode ended with code %s; see %s", supernode.returncode, home.folder / "logs"
+            )
+            stop.wait(RETRY_S)
+
+
+def _is_connected(home: Home) -> bool:
+    return bool(read_status(home.folder).get("connected"))
+
+
+@contextmanager
+def _process(command: list[str], home: Home, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process that writes to its log file and ends with the body, or with this process."""
+    log = home.folder / "logs" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            command,
+            env=_environment(home),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent(os.getpid()),
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+        # Its whole group: what it has forked may be importing still and notice nothing for seconds.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _command(settings: NodeSettings, home: Home, address: str, secret: Path) -> list[str]:
+    host, port = address.split(":")
+    command = [
+        sys.executable, "-m", "zk0_node.supernode",
+        "--superlink", settings.superlink,
+        "--isolation", "process", "--superexec-auth-secret-file", str(secret),
+        "--host", host, "--port", port,
+        "--node-config", f'settings="{home.settings_file}"',
+    ]  # fmt: skip
+    if settings.ca_file is None:
+        return [*command, "--insecure"]
+    return [
+        *command, "--root-certificates", str(settings.ca_file),
+        "--auth-supernode-private-key", str(home.supernode_key),
+    ]  # fmt: skip
+
+
+def _environment(home: Home) -> dict[str, str]:
+    # Flower starts its own programs by name: they are those beside this interpreter.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return os.environ | {
+        "PATH": path,
+        "FLWR_HOME": str(home.folder / "flower"),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        HOME_VARIABLE: str(home.folder),
+    }
