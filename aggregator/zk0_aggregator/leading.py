@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from zk0_ledger.processes import die_with
 from zk0_ledger.session import open_ledger
 from zk0_proofs.artifacts import load_artifacts
 from zk0_proofs.errors import ChainUnreachable, ConfigError, Zk0Error
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HOME_VARIABLE = "ZK0_AGGREGATOR_HOME"
+OWNER_VARIABLE = "ZK0_AGGREGATOR_PID"
+"""The process that keeps the aggregator running: who leads a campaign ends with it."""
 
 
 def lead_campaign(grid: Grid, name: str) -> None:
@@ -43,6 +46,7 @@ def lead_campaign(grid: Grid, name: str) -> None:
     home = os.environ.get(HOME_VARIABLE)
     if not home:
         raise ConfigError(f"{HOME_VARIABLE} is not set; start campaigns with zk0-aggregator start-campaign")
+    die_with(int(os.environ[OWNER_VARIABLE]))
     settings = read_settings(Path(home))
     campaign = CampaignFolders(settings.home).named(name)
     with logged(campaign.folder / "logs"):

@@ -21,7 +21,7 @@ from zk0_proofs.errors import StateError
 from .campaign_folders import CampaignFolders
 from .certificates import Certificates
 from .config import AggregatorSettings
-from .leading import HOME_VARIABLE
+from .leading import HOME_VARIABLE, OWNER_VARIABLE
 from .running import control_of, secret_file
 from .superlink import SECRET_FILE_VARIABLE
 
@@ -104,6 +104,7 @@ class SuperLink:
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
             SECRET_FILE_VARIABLE: str(secret_file(self._settings.home)),
             HOME_VARIABLE: str(self._settings.home),
+            OWNER_VARIABLE: str(os.getpid()),
         }
 
     def _await(self, log: Path) -> None:

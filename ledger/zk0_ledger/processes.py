@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _END_TIMEOUT_S = 5.0
 _PR_SET_PDEATHSIG = 1
+_WATCH_S = 0.2
 
 _Started = Annotated[str, Field(min_length=1)]
 """Start time of a process. `start_time` is empty for a dead one, which must not pass for the one meant."""
@@ -113,6 +115,18 @@ def claim_port(port: int) -> int:
                 "local chain's"
             ) from error
     return port
+
+
+def die_with(pid: int) -> None:
+    """Have this process end at once when process `pid` has ended: for one that its parent does not start."""
+    started = start_time(pid)
+
+    def watch() -> None:
+        while start_time(pid) == started:
+            time.sleep(_WATCH_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def die_with_parent(parent: int) -> Callable[[], None] | None:

@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
@@ -20,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from zk0_ledger.processes import start_time
+from zk0_ledger.processes import die_with
 from zk0_proofs.errors import ConfigError
 from zk0_proofs.logs import setup_child_logging
 
@@ -92,16 +91,8 @@ def _run_task(address: str, token: str, runner: int) -> None:
     from flwr.supernode.runtime.run_clientapp import run_clientapp
 
     setup_child_logging()
-    threading.Thread(target=_end_with, args=(runner,), daemon=True).start()
+    die_with(runner)  # a task may be killed at any instant
     run_clientapp(runtime_api_address=address, token=token, insecure=True, runtime_dependency_install=False)
-
-
-def _end_with(runner: int) -> None:
-    """End this process at once when the runner has ended: a task may be killed at any instant."""
-    started = start_time(runner)
-    while start_time(runner) == started:
-        time.sleep(0.2)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
