@@ -164,7 +164,8 @@ class AggregatorMachine(Machine):
 
     def leftovers(self) -> list[str]:
         """Return as `Machine.leftovers` does; nodes name the aggregator's home too, for its invitation."""
-        return [line for line in super().leftovers() if "node" not in line and "forkserver" not in line]
+        of_nodes = ("zk0-node", "zk0_node", "forkserver")
+        return [line for line in super().leftovers() if not any(word in line for word in of_nodes)]
 
     @property
     def invitation(self) -> Path:
