@@ -351,13 +351,17 @@ def test_memory_of_this_process_counts_as_free(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=5))
+    monkeypatch.setattr(checks_machine.psutil, "Process", lambda: own)
+    monkeypatch.setattr(
+        checks_machine.psutil, "virtual_memory", lambda: SimpleNamespace(available=20 * 10**9)
+    )
     monkeypatch.setattr(checks_machine, "_GROUP", tmp_path)
     (tmp_path / "memory.max").write_text("3000000000\n")
     (tmp_path / "memory.current").write_text("2900000000\n")
-    free = checks_machine._free_memory()
+    assert checks_machine._free_memory() == 10**8 + 5
     (tmp_path / "memory.max").write_text("max\n")
-    assert free < 2 * 10**9
-    assert checks_machine._free_memory() > free
+    assert checks_machine._free_memory() == 20 * 10**9 + 5
 
 
 def test_a_full_accelerator_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
