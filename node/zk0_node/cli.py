@@ -151,9 +151,12 @@ def srs(file: Annotated[Path, typer.Option(help="SRS file as EZKL writes it.")])
     typer.echo(f"it {serves} the read-out circuit, which needs k = {READOUT_SHAPE.logrows}")
 
 
-@app.command(epilog="Example: zk0-node receipts --settings node.toml")
+@app.command(epilog="Example: zk0-node receipts")
 def receipts(
-    settings: Annotated[Path, typer.Option(help="The node's settings file.")],
+    settings: Annotated[
+        Path | None, typer.Option(help="The node's settings file. Default: that of the node's home.")
+    ] = None,
+    home: cli_join.HomeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List what the aggregator has acknowledged with its signature.
@@ -164,9 +167,11 @@ def receipts(
     from zk0_proofs.types import Step
 
     from .config import load_settings
+    from .joining import Home
     from .receipts import receipts_folder
 
-    folder = receipts_folder(load_settings(settings).home)
+    known = load_settings(settings) if settings else Home(cli_join.node_home(home)).settings()
+    folder = receipts_folder(known.home)
     found = read_receipts(folder)
     if as_json:
         typer.echo(json.dumps([record.model_dump() for record in found], indent=2))
