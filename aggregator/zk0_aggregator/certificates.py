@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -88,10 +89,16 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 def _serves(found: Certificates, wanted: list[x509.GeneralName]) -> bool:
-    """Return whether the server's certificate has all names and enough time left."""
+    """Return whether the server's certificate fits key and authority, has all names and enough time left."""
     if not (found.server.exists() and found.server_key.exists()):
         return False
     certificate = _read_certificate(found.server)
+    if certificate.public_key() != _read_key(found.server_key).public_key():
+        return False  # a crash came between the two
+    try:
+        certificate.verify_directly_issued_by(_read_certificate(found.authority))
+    except (ValueError, TypeError, InvalidSignature):
+        return False
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
     return set(wanted) <= set(names) and left > datetime.timedelta(days=RENEW_DAYS)

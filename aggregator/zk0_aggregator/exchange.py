@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
+import httpx
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
@@ -175,10 +176,7 @@ class Exchange:
         deadline = time.monotonic() + self._timeout_s
         while asked.nodes and time.monotonic() < deadline:
             asked.send_due()
-            for reply in self._grid.pull_messages(asked.message_ids):
-                node = asked.settle(reply)
-                if node is None:
-                    continue
+            for node, reply in self._replies(asked, answers):
                 self._received(action, _sort_in(answers, node, reply, kind, beside))
                 if node in answers.received:
                     on_answer(node, answers.received[node])
@@ -191,6 +189,33 @@ class Exchange:
         for node, failure in answers.failures.items():
             logger.warning("%s: node %d left out: %s", action, node, failure.message)
         return answers
+
+    def _replies(self, asked: _Outstanding, answers: Answers[_Reply]) -> Iterator[tuple[int, Message]]:
+        """Yield the replies that are there.
+
+        Flower unpacks what a node has packed, with whatever errors that brings, and does not say whose it
+        was. After such an error the step's replies are pulled one by one, and the error is its node's alone;
+        what was lost with it is asked for again.
+        """
+        ids = asked.message_ids
+        for pulled in [{message} for message in ids] if asked.one_by_one else [ids]:
+            try:
+                replies = list(self._grid.pull_messages(pulled))
+            except httpx.HTTPError:  # the SuperLink's own
+                raise
+            except Exception as error:
+                logger.warning("a reply cannot be read: %s: %s", type(error).__name__, error)
+                node = asked.drop(next(iter(pulled))) if asked.one_by_one else None
+                asked.one_by_one = True
+                if node is not None:
+                    answers.failures[node] = Failure(
+                        Reason.MALFORMED, f"its reply cannot be read: {error}"[:500]
+                    )
+                continue
+            for reply in replies:
+                node = asked.settle(reply)
+                if node is not None:
+                    yield node, reply
 
     def tell(self, action: str, node: int, request: Request) -> None:
         """Send a message whose reply nobody waits for."""
@@ -232,6 +257,8 @@ class _Outstanding:
         self._nodes_of: dict[str, int] = {}
         self._due = dict.fromkeys(requests, time.monotonic())
         self._pause_s = dict.fromkeys(requests, FIRST_REPEAT_S)
+        self.one_by_one = False
+        """Whether replies are pulled one by one, since one of them could not be read."""
         self._on_sent = on_sent
 
     @property
@@ -275,6 +302,14 @@ class _Outstanding:
         if reply.has_error() and reply.error.code in _LOST:
             self._due[node] = min(self._due[node], time.monotonic() + AWAY_S)
             return None
+        return self._done(node)
+
+    def drop(self, message_id: str) -> int | None:
+        """Return whose answer cannot be read; None if somebody has answered before."""
+        node = self._nodes_of.pop(message_id, None)
+        return None if node is None or node not in self._due else self._done(node)
+
+    def _done(self, node: int) -> int:
         del self._due[node]
         self._nodes_of = {message: other for message, other in self._nodes_of.items() if other != node}
         return node
@@ -303,7 +338,7 @@ def _sort_in(
         arrays = unpack_arrays(record["arrays"]) if "arrays" in record else None
         document = unpack_document(kind, record.get("document"))
         answers.received[node] = Answer(document, arrays, _sealed(record.get("sealed")))
-    except WireError as error:
+    except (WireError, ValueError, TypeError, KeyError, AttributeError) as error:
         answers.failures[node] = Failure(Reason.MALFORMED, str(error)[:500])
     return size
 

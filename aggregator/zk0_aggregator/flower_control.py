@@ -86,9 +86,15 @@ class FlowerControl:
         for node in self.nodes():
             if node.public_key == content:
                 return node.id
-        with _control_errors():
+        try:
             request = RegisterNodeRequest(public_key=content, name=name)
-            return int(self._client.RegisterNode(request).node_id)
+            with _control_errors():
+                return int(self._client.RegisterNode(request).node_id)
+        except StateError as error:
+            raise StateError(
+                f"the SuperLink takes no SuperNode {name} with this key; was it ejected? Let the "
+                f'node run "zk0-node join" again, which makes a new one, and send its new request ({error})'
+            ) from error
 
     def unregister(self, node_id: int) -> None:
         """Keep a SuperNode out from now on."""

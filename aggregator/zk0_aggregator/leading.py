@@ -24,7 +24,7 @@ from .campaign_folders import CampaignFolder, CampaignFolders, StatusDisplay
 from .config import AggregatorSettings
 from .report import print_phases, print_report
 from .running import read_settings
-from .runs import lead, logged
+from .runs import Run, lead, logged
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
@@ -49,9 +49,10 @@ def lead_campaign(grid: Grid, name: str) -> None:
     die_with(int(os.environ[OWNER_VARIABLE]))
     settings = read_settings(Path(home))
     campaign = CampaignFolders(settings.home).named(name)
-    with logged(campaign.folder / "logs"):
+    # One that another process leads is no failure of the campaign.
+    with campaign.led() as run, logged(campaign.folder / "logs"):
         try:
-            _lead(grid, campaign, settings)
+            _lead(grid, campaign, run, settings)
         except ChainUnreachable:
             raise
         except Zk0Error as error:
@@ -60,17 +61,16 @@ def lead_campaign(grid: Grid, name: str) -> None:
             raise
 
 
-def _lead(grid: Grid, campaign: CampaignFolder, settings: AggregatorSettings) -> None:
-    with campaign.led() as run:
-        console = Console(file=sys.stderr, width=160, force_terminal=False)
-        metrics = AggregatorMetrics(metrics_of_process())
-        display = StatusDisplay(console, folder=campaign.folder, metrics=metrics)
-        artifacts = load_artifacts(settings.cache, settings.srs)
-        with open_ledger(settings.ledger_config()) as ledger:
-            report = lead(run, campaign.plan, artifacts, ledger, display, grid, threading.Event())
-        written = Console(file=io.StringIO(), width=160)
-        print_report(written, report.nodes, report.rounds)
-        print_phases(written, display.phases)
-        assert isinstance(written.file, io.StringIO)  # noqa: S101 (made two lines above)
-        write_atomic(campaign.folder / "report.txt", written.file.getvalue().encode())
-        run.finish(display)
+def _lead(grid: Grid, campaign: CampaignFolder, run: Run, settings: AggregatorSettings) -> None:
+    console = Console(file=sys.stderr, width=160, force_terminal=False)
+    metrics = AggregatorMetrics(metrics_of_process())
+    display = StatusDisplay(console, folder=campaign.folder, metrics=metrics)
+    artifacts = load_artifacts(settings.cache, settings.srs)
+    with open_ledger(settings.ledger_config()) as ledger:
+        report = lead(run, campaign.plan, artifacts, ledger, display, grid, threading.Event())
+    written = Console(file=io.StringIO(), width=160)
+    print_report(written, report.nodes, report.rounds)
+    print_phases(written, display.phases)
+    assert isinstance(written.file, io.StringIO)  # noqa: S101 (made two lines above)
+    write_atomic(campaign.folder / "report.txt", written.file.getvalue().encode())
+    run.finish(display)

@@ -9,7 +9,7 @@ from eth_utils.address import is_checksum_address
 from zk0_ledger.entries import NodeStatus
 from zk0_ledger.session import open_ledger
 from zk0_proofs.errors import ConfigError, LedgerError
-from zk0_proofs.invitation import AdmissionRequest
+from zk0_proofs.invitation import AdmissionRequest, verify_key_signature
 from zk0_proofs.signatures import Registration
 from zk0_proofs.signatures import verify as verify_signature
 from zk0_proofs.types import Address
@@ -41,16 +41,19 @@ def admit_node(settings: AggregatorSettings, request: AdmissionRequest) -> int:
             )
         registration = Registration(node=node, nonce=request.nonce, deadline=request.deadline)
         verify_signature(domain, registration, request.registration)
-        if ledger.client.node_of(node) is NodeStatus.UNKNOWN and request.deadline < time.time():
+        if request.deadline < time.time():
             raise ConfigError("the request has expired; let the node write a new one: zk0-node join")
+        verify_key_signature(request)
+        # The door first: a refusal there leaves the ledger as it is.
+        with control_of(settings) as control:
+            node_id = control.register(str(node), key)
         settlement = Settlement(ledger, f"membership/{request.deadline}", settings.home)
         if ledger.client.node_of(node) is NodeStatus.EJECTED:
             settlement.readmit(node)  # the operator asks for it by name
         elif node not in settlement.admit({node: (registration, request.registration)}):
             status = ledger.client.node_of(node).name.lower()
             raise LedgerError(f"the ledger does not admit {node}, which is {status}; see the log")
-    with control_of(settings) as control:
-        return control.register(str(node), key)
+    return node_id
 
 
 def eject_node(settings: AggregatorSettings, prefix: str) -> Address:

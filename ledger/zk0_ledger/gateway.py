@@ -91,8 +91,10 @@ def make_gateway(published: Published) -> Starlette:
         return _file(published.manifests / f"{digest}.json")
 
     async def base_files(_request: Request) -> Response:
-        files = [path for path in sorted(published.base.rglob("*")) if path.is_file()]
-        return JSONResponse({str(path.relative_to(published.base)): path.stat().st_size for path in files})
+        paths = (path for path in sorted(published.base.rglob("*")) if path.is_file())
+        sizes = {path.relative_to(published.base).as_posix(): path.stat().st_size for path in paths}
+        # What a download leaves beside a policy, such as .gitattributes, belongs to no base.
+        return JSONResponse({name: size for name, size in sizes.items() if _FILE_NAME.fullmatch(name)})
 
     async def base_file(request: Request) -> Response:
         name = request.path_params["name"]

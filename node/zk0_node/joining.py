@@ -6,6 +6,7 @@ end: settings, the pinned authority, the SuperNode's key, the public base policy
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -21,9 +22,16 @@ import httpx
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from zk0_ledger.entries import NodeStatus
 from zk0_proofs.errors import ConfigError, IdentityError, StateError
 from zk0_proofs.files import parse_json, write_atomic
-from zk0_proofs.invitation import AdmissionRequest, Invitation, read_document, write_document
+from zk0_proofs.invitation import (
+    AdmissionRequest,
+    Invitation,
+    key_statement,
+    read_document,
+    write_document,
+)
 from zk0_proofs.locks import claimed
 from zk0_proofs.signatures import Registration, sign
 from zk0_proofs.types import Digest
@@ -121,8 +129,10 @@ def accept_invitation(
     known = home.settings().model_dump(mode="json") if home.settings_file.exists() else {}
     if path is not None:
         invitation = read_document(path, Invitation)
-        if _require_same(home, invitation):
-            known.pop("policy", None)  # the base of before is none for this invitation
+        if _require_same(home, invitation) and home.settings_file.exists():
+            # The base of before is none for this invitation. Forgotten first: a failed fetch is repeated.
+            known["policy"] = ""
+            write_atomic(home.settings_file, json.dumps(known).encode(), mode=0o600)
         write_document(home.folder / INVITATION_NAME, invitation)
     invitation = home.invitation
     if invitation.app != app_digest():
@@ -265,11 +275,15 @@ def prepare_supernode_key(home: Home) -> str:
 def write_request(home: Home, party: Party) -> Path:
     """Write the request that the aggregator's operator admits the node by, and return its place."""
     ledger = party.ledger
+    if ledger.node_of(party.address) is NodeStatus.EJECTED:
+        home.supernode_key.unlink(missing_ok=True)  # a SuperLink takes no key that it was told to refuse
     registration = Registration(
         node=party.address,
         nonce=ledger.nonces(party.address),
         deadline=int(time.time()) + ADMISSION_DAYS * 86_400,
     )
+    key = prepare_supernode_key(home)
+    statement = key_statement(ledger.chain_id, ledger.address, party.address, registration.deadline, key)
     request = AdmissionRequest(
         chain_id=ledger.chain_id,
         ledger=ledger.address,
@@ -277,7 +291,8 @@ def write_request(home: Home, party: Party) -> Path:
         nonce=registration.nonce,
         deadline=registration.deadline,
         registration=sign(party.account, ledger.domain, registration),
-        supernode_key=prepare_supernode_key(home),
+        supernode_key=key,
+        key_signature=bytes(party.account.sign_message(statement).signature),
     )
     path = home.folder / REQUEST_NAME
     write_document(path, request)

@@ -161,3 +161,32 @@ def test_a_node_that_is_away_is_asked_when_it_is_back() -> None:
         "query.open", {7: Request(ReceiptReply(node=NODE))}, OpenReply
     )
     assert (set(answers.received), grid.sent) == ({7}, [7])
+
+
+def test_a_reply_that_flower_cannot_unpack_is_its_nodes_fault() -> None:
+    """Flower raises whatever its parser does, without saying whose reply it was; others are still heard."""
+    grid = FakeGrid({7: good, 8: good})
+    replies: dict[str, Message] = {}
+    bad: list[str] = []
+    push = grid.push_messages
+
+    def pushed(messages: Any) -> list[str]:
+        (message,) = messages
+        (sent,) = push([message])
+        replies[sent] = good(message)
+        if message.metadata.dst_node_id == 8:
+            bad.append(sent)
+        return [sent]
+
+    def pulled(ids: Any) -> list[Message]:
+        if set(ids) & set(bad):
+            raise KeyError("children")
+        return [replies.pop(message) for message in list(ids) if message in replies]
+
+    grid.push_messages, grid.pull_messages = pushed, pulled  # type: ignore[method-assign]
+    exchange = Exchange(grid, timeout_s=5)  # type: ignore[arg-type]
+    requests = dict.fromkeys((7, 8), Request(ReceiptReply(node=NODE)))
+    answers = exchange.ask("query.open", requests, OpenReply)
+    assert set(answers.received) == {7}
+    assert answers.failures[8].reason is Reason.MALFORMED
+    assert "cannot be read" in answers.failures[8].message

@@ -7,13 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_account import Account
 
 from zk0_aggregator.certificates import prepare_certificates
 from zk0_node.flower_app import app_bundle, app_digest, require_own_app
 from zk0_node.joining import Home, accept_invitation, prepare_supernode_key
 from zk0_node.status import read_status, working, write_status
-from zk0_proofs.errors import ConfigError, IdentityError, StateError
-from zk0_proofs.invitation import AdmissionRequest, Invitation, read_document, write_document
+from zk0_proofs.errors import ConfigError, IdentityError, ProofRejected, StateError
+from zk0_proofs.invitation import (
+    AdmissionRequest,
+    Invitation,
+    key_statement,
+    read_document,
+    verify_key_signature,
+    write_document,
+)
 from zk0_proofs.types import Digest
 
 LEDGER = "0x" + "11" * 20
@@ -182,3 +190,35 @@ def test_a_damaged_authority_is_told(tmp_path: Path) -> None:
     (tmp_path / "server.crt").unlink()
     with pytest.raises(StateError, match="restore it"):
         prepare_certificates(tmp_path, [])
+
+
+def test_a_certificate_that_does_not_fit_its_key_is_made_anew(tmp_path: Path) -> None:
+    made = prepare_certificates(tmp_path / "one", [])
+    other = prepare_certificates(tmp_path / "two", [])
+    made.server_key.write_bytes(other.server_key.read_bytes())  # as a crash between the two leaves it
+    prepare_certificates(tmp_path / "one", [])
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(made.server, made.server_key)
+    made.server.write_bytes(other.server.read_bytes())
+    made.server_key.write_bytes(other.server_key.read_bytes())
+    prepare_certificates(tmp_path / "one", [])
+    assert made.server.read_bytes() != other.server.read_bytes()  # of another authority
+
+
+def test_nobody_can_put_another_supernode_into_a_request() -> None:
+    account = Account.from_key(bytes([7]) * 32)
+    statement = key_statement(31337, LEDGER, account.address, 100, "ecdsa-sha2-nistp384 own")
+    request = AdmissionRequest(
+        chain_id=31337,
+        ledger=LEDGER,
+        node=account.address,
+        nonce=0,
+        deadline=100,
+        registration=bytes(65),
+        supernode_key="ecdsa-sha2-nistp384 own",
+        key_signature=bytes(account.sign_message(statement).signature),
+    )
+    verify_key_signature(request)
+    foreign = {"supernode_key": "ecdsa-sha2-nistp384 foreign"}
+    for changes in (foreign, {"deadline": 101}, {"key_signature": bytes(65)}):
+        with pytest.raises(ProofRejected):
+            verify_key_signature(request.model_copy(update=changes))

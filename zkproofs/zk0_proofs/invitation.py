@@ -7,14 +7,17 @@ them. The node's operator sends the request back.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
+from eth_account import Account
+from eth_account.messages import SignableMessage, encode_defunct
 from pydantic import Field, ValidationError
 
 from .digest import canonical_json
 from .encoding import ChecksumAddress, Document, HexDigest, HexSignature, Uint64, first_problem
-from .errors import ConfigError
+from .errors import ConfigError, ProofRejected
 from .files import read_limited, write_atomic
 
 LIMIT_BYTES = 64 * 1024
@@ -66,6 +69,34 @@ class AdmissionRequest(Document):
     """EIP-712 `Register` with that nonce and deadline."""
     supernode_key: Annotated[str, Field(max_length=1024)]
     """Public key of its SuperNode in OpenSSH form (NIST P-384)."""
+    key_signature: HexSignature
+    """EIP-191, by the node's key, of `key_statement`: nobody can put another SuperNode in its place."""
+
+
+def key_statement(
+    chain_id: int, ledger: str, node: str, deadline: int, supernode_key: str
+) -> SignableMessage:
+    """Return what a node signs of its SuperNode's key."""
+    digest = hashlib.sha256(supernode_key.encode()).hexdigest()
+    text = f"zk0: SuperNode key {digest} is of {node} on ledger {ledger}, chain {chain_id}, until {deadline}"
+    return encode_defunct(text=text)
+
+
+def verify_key_signature(request: AdmissionRequest) -> None:
+    """Return if the node itself names the SuperNode's key.
+
+    Raises:
+        ProofRejected: it does not.
+    """
+    statement = key_statement(
+        request.chain_id, request.ledger, request.node, request.deadline, request.supernode_key
+    )
+    try:
+        signer = Account.recover_message(statement, signature=request.key_signature)
+    except Exception as error:  # the library has several kinds for 65 bytes that are no signature
+        raise ProofRejected(0, f"the signature of the SuperNode's key is none: {error}") from error
+    if signer != request.node:
+        raise ProofRejected(0, f"the SuperNode's key is signed by {signer}, expected {request.node}")
 
 
 def write_document(path: Path, document: Document) -> None:
