@@ -11,6 +11,7 @@ import typer
 from platformdirs import user_cache_path
 from rich.console import Console
 
+from zk0_ledger.cli_options import LogFile, LogFormat, LogLevel
 from zk0_proofs.logs import pass_on, setup_logging
 from zk0_proofs.program import run_program
 
@@ -40,17 +41,9 @@ def _options(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show progress, and where an error arose.")
     ] = False,
-    log_format: Annotated[
-        str | None, typer.Option(help="Log lines as text or json (ZK0_LOG_FORMAT).", show_default=False)
-    ] = None,
-    log_level: Annotated[
-        str | None,
-        typer.Option(help="DEBUG, INFO, WARNING or ERROR (ZK0_LOG_LEVEL).", show_default=False),
-    ] = None,
-    log_file: Annotated[
-        Path | None,
-        typer.Option(help="Rotating file for the log lines too (ZK0_LOG_FILE).", show_default=False),
-    ] = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
+    log_file: LogFile = None,
 ) -> None:
     """Verify what nodes prove, average what is admitted, record it on the ledger."""
     setup_logging(verbose=verbose, log_format=log_format, log_level=log_level, log_file=log_file)

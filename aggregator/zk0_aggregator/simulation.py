@@ -24,6 +24,7 @@ from rich.console import Console
 from zk0_ledger.config import load_config
 from zk0_ledger.session import Ledger as OpenLedger
 from zk0_ledger.session import open_ledger
+from zk0_node.flower_app import FLOWER_SETTINGS
 from zk0_proofs.artifacts import CircuitArtifacts, load_artifacts
 from zk0_proofs.digest import keccak
 from zk0_proofs.errors import StateError
@@ -205,9 +206,7 @@ def _run_network(
 def _run_engine(options: Options, folder: Path, serve: Callable[[Grid], None]) -> None:
     """Start Flower's simulation engine with one SuperNode a partition and wait for its end."""
     os.environ.update(
-        FLWR_TELEMETRY_ENABLED="0",
-        FLWR_DISABLE_UPDATE_CHECK="1",
-        FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION="1",
+        FLOWER_SETTINGS,
         FLWR_HOME=str(folder / "flower"),
         RAY_DEDUP_LOGS="0",
         RAY_worker_niceness="0",

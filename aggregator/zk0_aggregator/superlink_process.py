@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import ssl
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
 
-from zk0_ledger.processes import die_with_parent
+from zk0_ledger.processes import logged_process
+from zk0_node.flower_app import flower_environment
 from zk0_proofs.errors import StateError
 
 from .campaign_folders import CampaignFolders
@@ -28,8 +28,6 @@ from .superlink import SECRET_FILE_VARIABLE
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
-LOG_LIMIT_BYTES = 10 * 1024 * 1024
-"""A larger log is put aside at the next start, in place of the one before it."""
 
 
 class SuperLink:
@@ -38,6 +36,7 @@ class SuperLink:
     def __init__(self, settings: AggregatorSettings, certificates: Certificates | None) -> None:
         self._settings = settings
         self._certificates = certificates
+        self._running = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> SuperLink:
@@ -59,21 +58,10 @@ class SuperLink:
         return True
 
     def _start(self) -> None:
-        end_leaders(self._settings.home)
+        self._end()
         log = self._settings.home / "logs" / "superlink.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
-            shutil.move(log, log.with_suffix(".log.1"))
-        with log.open("ab") as stream:
-            self._process = subprocess.Popen(
-                self._command(),
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent(os.getpid()),
-            )
+        started = logged_process(self._command(), log, self._environment())
+        self._process = self._running.enter_context(started)
         self._await(log)
         with control_of(self._settings) as control:
             control.stop_all_runs()
@@ -94,14 +82,7 @@ class SuperLink:
         ]  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
-        # Flower starts its own programs by name: they are those beside this interpreter.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        return os.environ | {
-            "PATH": path,
-            "FLWR_HOME": str(self._settings.home / "flower"),
-            "FLWR_TELEMETRY_ENABLED": "0",
-            "FLWR_DISABLE_UPDATE_CHECK": "1",
-            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        return flower_environment(self._settings.home) | {
             SECRET_FILE_VARIABLE: str(secret_file(self._settings.home)),
             HOME_VARIABLE: str(self._settings.home),
             OWNER_VARIABLE: str(os.getpid()),
@@ -125,14 +106,8 @@ class SuperLink:
         raise StateError(f"the SuperLink does not start; it said: {' / '.join(words)[-500:]}; see {log}")
 
     def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        self._running.close()
+        self._process = None
         end_leaders(self._settings.home)
 
 

@@ -14,7 +14,7 @@ from zk0_proofs.logs import setup_logging
 from zk0_proofs.program import run_program
 
 from . import cli_chain, cli_prove, cli_read, cli_serve, cli_verify, cli_watch
-from .cli_options import Options
+from .cli_options import LogFile, LogFormat, LogLevel, Options
 
 app = typer.Typer(
     name="zk0-ledger",
@@ -54,17 +54,9 @@ def _options(
         str | None, typer.Option(help="Ledger address instead of the address book.", show_default=False)
     ] = None,
     verbose: Annotated[bool, typer.Option(help="Show progress, and where an error arose.")] = False,
-    log_format: Annotated[
-        str | None, typer.Option(help="Log lines as text or json (ZK0_LOG_FORMAT).", show_default=False)
-    ] = None,
-    log_level: Annotated[
-        str | None,
-        typer.Option(help="DEBUG, INFO, WARNING or ERROR (ZK0_LOG_LEVEL).", show_default=False),
-    ] = None,
-    log_file: Annotated[
-        Path | None,
-        typer.Option(help="Rotating file for the log lines too (ZK0_LOG_FILE).", show_default=False),
-    ] = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
+    log_file: LogFile = None,
 ) -> None:
     setup_logging(verbose=verbose, log_format=log_format, log_level=log_level, log_file=log_file)
     context.obj = Options(home=home, rpc_url=rpc_url, chain_id=chain_id, address=address)

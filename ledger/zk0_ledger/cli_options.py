@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from .session import Ledger
 
 logger = logging.getLogger(__name__)
+
+LogFormat = Annotated[
+    str | None, typer.Option(help="Log lines as text or json (ZK0_LOG_FORMAT).", show_default=False)
+]
+LogLevel = Annotated[
+    str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR (ZK0_LOG_LEVEL).", show_default=False)
+]
+LogFile = Annotated[
+    Path | None,
+    typer.Option(help="Rotating file for the log lines too (ZK0_LOG_FILE).", show_default=False),
+]
 
 _PIPE_WIDTH = 200
 EMPTY = "The ledger is empty: no campaign was opened on it yet."

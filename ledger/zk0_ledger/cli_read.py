@@ -164,7 +164,9 @@ def export(
       zk0-ledger export history.parquet
       zk0-ledger export round-2.json --campaign 1 --round 2
     """  # noqa: D301 (\b keeps the lines apart)
-    from .exporting import documents, replacing, writer_for
+    from zk0_proofs.files import replacing
+
+    from .exporting import documents, writer_for
 
     write = writer_for(path, format_name)
     with open_index(context) as opened, replacing(path) as stream:

@@ -7,10 +7,12 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +27,9 @@ logger = logging.getLogger(__name__)
 _END_TIMEOUT_S = 5.0
 _PR_SET_PDEATHSIG = 1
 _WATCH_S = 0.2
+_GRACE_S = 10.0
+_LOG_LIMIT_BYTES = 10 * 1024 * 1024
+"""A larger log is put aside at the next start, in place of the one before it."""
 
 _Started = Annotated[str, Field(min_length=1)]
 """Start time of a process. `start_time` is empty for a dead one, which must not pass for the one meant."""
@@ -115,6 +120,36 @@ def claim_port(port: int) -> int:
                 "local chain's"
             ) from error
     return port
+
+
+@contextmanager
+def logged_process(
+    command: Sequence[str], log: Path, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process that writes to `log` and ends, with all that it has forked, with the body or with us."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent(os.getpid()),
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_GRACE_S)
+        # Its whole group: what it has forked may be importing still and notice nothing for seconds.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def die_with(pid: int) -> None:

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from zk0_ledger.cli_options import LogFile, LogFormat, LogLevel
 from zk0_proofs.logs import pass_on, setup_logging
 from zk0_proofs.program import run_program
 
@@ -33,17 +34,9 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="Show progress, and whe
 @app.callback()
 def _options(
     verbose: Verbose = False,
-    log_format: Annotated[
-        str | None, typer.Option(help="Log lines as text or json (ZK0_LOG_FORMAT).", show_default=False)
-    ] = None,
-    log_level: Annotated[
-        str | None,
-        typer.Option(help="DEBUG, INFO, WARNING or ERROR (ZK0_LOG_LEVEL).", show_default=False),
-    ] = None,
-    log_file: Annotated[
-        Path | None,
-        typer.Option(help="Rotating file for the log lines too (ZK0_LOG_FILE).", show_default=False),
-    ] = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
+    log_file: LogFile = None,
 ) -> None:
     """A robot owner's side: data, key and evaluation slice."""
     setup_logging(verbose=verbose, log_format=log_format, log_level=log_level, log_file=log_file)

@@ -15,7 +15,15 @@ import typer
 
 from zk0_proofs.errors import ConfigError
 
-from .cli_join import HomeOption, node_home
+from .cli_join import (
+    AggregatorOption,
+    DataOption,
+    HomeOption,
+    KeystoreOption,
+    PolicyOption,
+    SrsOption,
+    node_home,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,16 +40,12 @@ def check(
     invite: Annotated[
         Path | None, typer.Option(help="Invitation of an aggregator, to look before joining.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="LeRobotDataset v3: a folder or a Hub id.")] = None,
-    keystore: Annotated[Path | None, typer.Option(help="The node's key, an encrypted file.")] = None,
+    data: DataOption = None,
+    keystore: KeystoreOption = None,
     password_file: Annotated[Path | None, typer.Option(help="File with the password.")] = None,
-    aggregator: Annotated[
-        str | None, typer.Option(help="HOST:PORT of the aggregator, if other than in the invitation.")
-    ] = None,
-    policy: Annotated[
-        str | None, typer.Option(help="Public base policy. Default: fetched from the aggregator.")
-    ] = None,
-    srs: Annotated[Path | None, typer.Option(help="The ceremony's SRS for k = 14, off local chains.")] = None,
+    aggregator: AggregatorOption = None,
+    policy: PolicyOption = None,
+    srs: SrsOption = None,
     auditing: Annotated[
         bool, typer.Option("--audit", help="Look at what an auditor needs, who has no data.")
     ] = False,

@@ -11,6 +11,15 @@ from typing import Annotated, Any
 import typer
 from platformdirs import user_data_path
 
+DataOption = Annotated[str | None, typer.Option(help="LeRobotDataset v3: a folder or a Hub id.")]
+KeystoreOption = Annotated[Path | None, typer.Option(help="The node's key, an encrypted file.")]
+AggregatorOption = Annotated[
+    str | None, typer.Option(help="HOST:PORT of the aggregator, if other than in the invitation.")
+]
+PolicyOption = Annotated[
+    str | None, typer.Option(help="Public base policy. Default: fetched from the aggregator.")
+]
+SrsOption = Annotated[Path | None, typer.Option(help="The ceremony's SRS for k = 14, off local chains.")]
 HomeOption = Annotated[Path | None, typer.Option(help="Folder of the node. Default: the user's data folder.")]
 
 
@@ -23,18 +32,14 @@ def join(
     invite: Annotated[
         Path | None, typer.Option(help="Invitation of the aggregator; needed the first time.")
     ] = None,
-    data: Annotated[str | None, typer.Option(help="LeRobotDataset v3: a folder or a Hub id.")] = None,
-    keystore: Annotated[Path | None, typer.Option(help="The node's key, an encrypted file.")] = None,
+    data: DataOption = None,
+    keystore: KeystoreOption = None,
     password_file: Annotated[
         Path | None, typer.Option(help="File with the keystore's password: a node works unattended.")
     ] = None,
-    aggregator: Annotated[
-        str | None, typer.Option(help="HOST:PORT of the aggregator, if other than in the invitation.")
-    ] = None,
-    policy: Annotated[
-        str | None, typer.Option(help="Public base policy. Default: fetched from the aggregator.")
-    ] = None,
-    srs: Annotated[Path | None, typer.Option(help="The ceremony's SRS for k = 14, off local chains.")] = None,
+    aggregator: AggregatorOption = None,
+    policy: PolicyOption = None,
+    srs: SrsOption = None,
     auditor: Annotated[
         str | None, typer.Option(help="Address to whom drawn rows may be opened, camera frames included.")
     ] = None,

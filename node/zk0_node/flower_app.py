@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import sys
 import zipfile
 import zlib
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 from zk0_proofs.errors import WireError
 from zk0_proofs.types import Digest
@@ -20,6 +23,13 @@ APP_LIMIT_BYTES = 16 * 1024
 """Of the packed app and of its unpacked file: both have less than 1 KiB."""
 CAMPAIGN_KEY = "campaign"
 """Key of the run's configuration that names the aggregator's folder of the campaign."""
+
+FLOWER_SETTINGS = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+}
+"""Under which every program of Flower runs: it reports nothing, asks nobody and installs nothing."""
 
 _FILE = "pyproject.toml"
 _CONTENT_LIST = ".info/CONTENT"
@@ -45,6 +55,13 @@ clientapp = "zk0_node.client_app:app"
 [tool.flwr.app.config]
 {CAMPAIGN_KEY} = ""
 """.encode()
+
+
+def flower_environment(home: Path) -> dict[str, str]:
+    """Return the environment of a program of Flower that keeps its files below `home`."""
+    # Flower starts its own programs by name: they are those beside this interpreter.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, **FLOWER_SETTINGS, "PATH": path, "FLWR_HOME": str(home / "flower")}
 
 
 def app_digest() -> Digest:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from secrets import token_bytes
 
 from zk0_ledger.entries import NodeStatus
-from zk0_ledger.processes import die_with_parent, free_port
+from zk0_ledger.processes import free_port, logged_process
 from zk0_proofs.errors import ChainUnreachable
 from zk0_proofs.files import write_atomic
 from zk0_proofs.metrics import shared_metrics
 
 from .config import NodeSettings
+from .flower_app import flower_environment
 from .joining import REQUEST_NAME, Home, write_request
 from .party import Party
 from .status import read_status, write_status
@@ -28,8 +27,6 @@ from .supernode import HOME_VARIABLE
 logger = logging.getLogger(__name__)
 
 RETRY_S = 3.0
-LOG_LIMIT_BYTES = 10 * 1024 * 1024
-"""A larger log is put aside at the next start, in place of the one before it."""
 
 Say = Callable[[str], None]
 
@@ -79,9 +76,13 @@ def _keep_running(settings: NodeSettings, home: Home, say: Say, stop: threading.
         # New for each start: nobody else on this machine may take the node's tasks.
         write_atomic(secret, token_bytes(32), mode=0o600)
         write_status(home.folder, connected=False)
-        with ExitStack() as processes:
-            command = _command(settings, home, address, secret)
-            supernode = processes.enter_context(_process(command, home, "supernode"))
+        logs, environment = home.folder / "logs", flower_environment(home.folder)
+        environment[HOME_VARIABLE] = str(home.folder)
+        command = _command(settings, home, address, secret)
+        with (
+            logged_process(command, logs / "supernode.log", environment) as supernode,
+            ExitStack() as tasks,
+        ):
             runner = None
             while supernode.poll() is None and not stop.wait(0.2):
                 words = "connected" if _is_connected(home) else "waiting for the aggregator"
@@ -90,47 +91,17 @@ def _keep_running(settings: NodeSettings, home: Home, say: Say, stop: threading.
                     told = words
                 # It imports for seconds, so it begins when there will be something to run.
                 if words == "connected" and (runner is None or runner.poll() is not None):
+                    tasks.close()
                     command = [sys.executable, "-m", "zk0_node.app_runner", address, str(secret)]
-                    runner = processes.enter_context(_process(command, home, "tasks"))
+                    runner = tasks.enter_context(logged_process(command, logs / "tasks.log", environment))
         write_status(home.folder, connected=False)
         if not stop.is_set():
-            logger.info(
-                "the SuperNode ended with code %s; see %s", supernode.returncode, home.folder / "logs"
-            )
+            logger.info("the SuperNode ended with code %s; see %s", supernode.returncode, logs)
             stop.wait(RETRY_S)
 
 
 def _is_connected(home: Home) -> bool:
     return bool(read_status(home.folder).get("connected"))
-
-
-@contextmanager
-def _process(command: list[str], home: Home, name: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process that writes to its log file and ends with the body, or with this process."""
-    log = home.folder / "logs" / f"{name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
-        log.replace(log.with_suffix(".log.1"))
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            command,
-            env=_environment(home),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=die_with_parent(os.getpid()),
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
-        # Its whole group: what it has forked may be importing still and notice nothing for seconds.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _command(settings: NodeSettings, home: Home, address: str, secret: Path) -> list[str]:
@@ -148,16 +119,3 @@ def _command(settings: NodeSettings, home: Home, address: str, secret: Path) -> 
         *command, "--root-certificates", str(settings.ca_file),
         "--auth-supernode-private-key", str(home.supernode_key),
     ]  # fmt: skip
-
-
-def _environment(home: Home) -> dict[str, str]:
-    # Flower starts its own programs by name: they are those beside this interpreter.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return os.environ | {
-        "PATH": path,
-        "FLWR_HOME": str(home.folder / "flower"),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        HOME_VARIABLE: str(home.folder),
-    }

@@ -13,10 +13,11 @@ import pytest
 
 from tests.ledger_parties import node_keys
 from zk0_ledger import exporting
-from zk0_ledger.exporting import PARQUET_COLUMNS, replacing, write_csv, write_json, write_parquet, writer_for
+from zk0_ledger.exporting import PARQUET_COLUMNS, write_csv, write_json, write_parquet, writer_for
 from zk0_ledger.index import LedgerEntry
 from zk0_ledger.views import entry_document, to_csv, to_json
 from zk0_proofs.errors import ConfigError, StateError
+from zk0_proofs.files import replacing
 from zk0_proofs.types import Address, Contribution, Digest, Evidence, Reason
 
 DIGEST = Digest(b"\x01" * 32)
