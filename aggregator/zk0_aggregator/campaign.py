@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,9 @@ from .progress import Display
 logger = logging.getLogger(__name__)
 
 _REGISTRATION_S = 3600
+
+AdmittedAs = Callable[[], Mapping[int, Address]]
+"""Tells for which address each SuperNode was admitted to the network, by Flower's id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +94,7 @@ def identify_members(
     count: int,
     least: int = 1,
     patience_s: float | None = None,
+    admitted_as: AdmittedAs | None = None,
 ) -> Members:
     """Return the connected parties, nodes admitted on the ledger; one that does not fit is left out (C0).
 
@@ -106,6 +110,7 @@ def identify_members(
         count: parties to wait for.
         least: members without whom the run does not begin.
         patience_s: longest wait for them; by default one step.
+        admitted_as: binds each connection to an address; None where any connection may offer any.
 
     Raises:
         LedgerError: fewer than `least` answered well.
@@ -119,8 +124,11 @@ def identify_members(
         registrations = {}
         first = journal.arrivals("C0-sample-roots", _SampleRoot)
         known = {Address(record.node): record.sample_root for record in first.documents}
+        bound = None if admitted_as is None else admitted_as()
         for node, answer in answers.received.items():
             try:
+                if bound is not None:
+                    _require_bound(bound.get(node), answer.document.node)
                 registration = _take_in(ledger, members, node, answer.document, deadline, base_digest)
             except ProofRejected as rejected:
                 logger.warning("%s left out: %s", answer.document.node, rejected)
@@ -154,11 +162,22 @@ def _met_before(
     for flower_id, node in admitted.items():
         if (flower_id, node) not in noted:
             connections.add(_Connection(node=node, flower_id=flower_id))
-    return {
-        record.flower_id: Address(record.node)
-        for record in connections.documents
-        if record.node not in answered
-    }
+    last = {Address(record.node): record.flower_id for record in connections.documents}
+    return {flower_id: node for node, flower_id in last.items() if node not in answered}
+
+
+def _require_bound(admitted: str | None, offered: str) -> None:
+    """Return if a connection offers the address that its SuperNode was admitted for.
+
+    Raises:
+        ProofRejected: it offers another one, for which nobody has admitted it.
+    """
+    if admitted != offered:
+        raise ProofRejected(
+            0,
+            f"its SuperNode was admitted for {admitted or 'no address'}, expected {offered}; "
+            "admit the request of a node with that key",
+        )
 
 
 def _take_in(

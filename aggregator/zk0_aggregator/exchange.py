@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Generic, Literal, TypeVar
 
 import httpx
@@ -53,20 +54,29 @@ _Reply = TypeVar("_Reply", bound=Document)
 Tick = Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Request:
-    """What one node is asked."""
+    """What nodes are asked: packed once, however many they are."""
 
     document: Document
     arrays: FloatArrays | None = None
     sealed: bytes | None = None
     """What one node sealed to another party; the aggregator passes it on unread."""
 
+    @cached_property
+    def record(self) -> dict[str, bytes]:
+        """Return what is sent."""
+        packed = {"document": pack_document(self.document)}
+        if self.arrays is not None:
+            packed["arrays"] = pack_arrays(self.arrays)
+        if self.sealed is not None:
+            packed["sealed"] = self.sealed
+        return packed
+
     @property
     def size(self) -> int:
         """Return its bytes, without what Flower adds."""
-        arrays = sum(array.nbytes for array in (self.arrays or {}).values())
-        return len(pack_document(self.document)) + arrays + len(self.sealed or b"")
+        return sum(len(part) for part in self.record.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,12 +326,8 @@ class _Outstanding:
 
 
 def _message(action: str, node: int, request: Request) -> Message:
-    record: dict[str, bytes] = {"document": pack_document(request.document)}
-    if request.arrays is not None:
-        record["arrays"] = pack_arrays(request.arrays)
-    if request.sealed is not None:
-        record["sealed"] = request.sealed
-    return Message(RecordDict({RECORD: ConfigRecord(dict(record))}), dst_node_id=node, message_type=action)
+    content = RecordDict({RECORD: ConfigRecord(dict(request.record))})
+    return Message(content, dst_node_id=node, message_type=action)
 
 
 def _sort_in(

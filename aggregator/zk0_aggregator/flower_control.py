@@ -28,7 +28,7 @@ from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpI
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from zk0_node.flower_app import CAMPAIGN_KEY, app_bundle
-from zk0_proofs.errors import ConfigError, StateError
+from zk0_proofs.errors import ConfigError, StateError, SuperLinkUnreachable
 
 from .superlink import SECRET_HEADER
 
@@ -156,7 +156,7 @@ def _control_errors() -> Iterator[None]:
     except httpx.HTTPStatusError as error:
         raise StateError(f"the SuperLink refused: {error.response.text[:300] or error}") from error
     except httpx.HTTPError as error:
-        raise StateError(
+        raise SuperLinkUnreachable(
             f'the SuperLink does not answer ({type(error).__name__}); start it with "zk0-aggregator up"'
         ) from error
 

@@ -15,15 +15,16 @@ from rich.console import Console
 from zk0_ledger.processes import die_with
 from zk0_ledger.session import open_ledger
 from zk0_proofs.artifacts import load_artifacts
-from zk0_proofs.errors import ChainUnreachable, ConfigError, Zk0Error
+from zk0_proofs.errors import ChainUnreachable, ConfigError, SuperLinkUnreachable, Zk0Error
 from zk0_proofs.files import write_atomic
 from zk0_proofs.logs import setup_child_logging
 from zk0_proofs.metrics import AggregatorMetrics, metrics_of_process
+from zk0_proofs.types import Address
 
 from .campaign_folders import CampaignFolder, CampaignFolders, StatusDisplay
 from .config import AggregatorSettings
 from .report import print_phases, print_report
-from .running import read_settings
+from .running import control_of, read_settings
 from .runs import Run, lead, logged
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def lead_campaign(grid: Grid, name: str) -> None:
     with campaign.led() as run, logged(campaign.folder / "logs"):
         try:
             _lead(grid, campaign, run, settings)
-        except ChainUnreachable:
+        except (ChainUnreachable, SuperLinkUnreachable):
             raise
         except Zk0Error as error:
             logger.exception("the campaign is given up")
@@ -66,11 +67,18 @@ def _lead(grid: Grid, campaign: CampaignFolder, run: Run, settings: AggregatorSe
     metrics = AggregatorMetrics(metrics_of_process())
     display = StatusDisplay(console, folder=campaign.folder, metrics=metrics)
     artifacts = load_artifacts(settings.cache, settings.srs)
+    # Without authentication SuperNodes have no names that say anything.
+    admitted_as = None if settings.insecure else lambda: _admitted_as(settings)
     with open_ledger(settings.ledger_config()) as ledger:
-        report = lead(run, campaign.plan, artifacts, ledger, display, grid, threading.Event())
+        report = lead(run, campaign.plan, artifacts, ledger, display, grid, threading.Event(), admitted_as)
     written = Console(file=io.StringIO(), width=160)
     print_report(written, report.nodes, report.rounds)
     print_phases(written, display.phases)
     assert isinstance(written.file, io.StringIO)  # noqa: S101 (made two lines above)
     write_atomic(campaign.folder / "report.txt", written.file.getvalue().encode())
     run.finish(display)
+
+
+def _admitted_as(settings: AggregatorSettings) -> dict[int, Address]:
+    with control_of(settings) as control:
+        return {node.id: Address(node.name) for node in control.nodes()}

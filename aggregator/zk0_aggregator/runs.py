@@ -29,6 +29,7 @@ from .trackers import Tracker, open_trackers
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
+    from .campaign import AdmittedAs
     from .exchange import Traffic
     from .run import Plan, Report
 
@@ -72,8 +73,11 @@ def lead(
     display: Display,
     grid: Grid,
     stop: threading.Event,
+    admitted_as: AdmittedAs | None = None,
 ) -> Report:
     """Find the nodes (C0) and lead them through the plan; what was done before is not done again.
+
+    With `admitted_as` a node takes part under the address that its SuperNode was admitted for, and no other.
 
     Raises:
         Zk0Error: what stopped it; leading the same run again goes on where it was.
@@ -101,6 +105,7 @@ def lead(
             count=plan.parties,
             least=plan.least_nodes,
             patience_s=plan.patience_s,
+            admitted_as=admitted_as,
         )
         network = Network(
             exchange=exchange,

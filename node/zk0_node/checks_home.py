@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 from zk0_proofs.errors import ConfigError, IdentityError, StateError
-from zk0_proofs.locks import holder
 
 from .checks import Found, Problem
 from .checks_subject import Subject
 from .flower_app import app_digest
+from .joining import Home
 
 
 def look_at_app(subject: Subject) -> Found:
@@ -40,7 +40,7 @@ def look_at_home(subject: Subject) -> Found:
         )
     if not folder.exists():
         return Found(f"{folder} can be made")
-    return Found(f"{folder} can be written" + ("; a node runs in it" if _is_claimed(folder) else ""))
+    return Found(f"{folder} can be written" + ("; a node runs in it" if Home(folder).is_claimed else ""))
 
 
 def nearest_existing(path: Path) -> Path:
@@ -48,11 +48,6 @@ def nearest_existing(path: Path) -> Path:
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
-
-
-def _is_claimed(folder: Path) -> bool:
-    """Return whether a node runs in `folder`."""
-    return holder(folder / "lock") is not None
 
 
 def look_at_keystore(subject: Subject) -> Found:

@@ -8,7 +8,6 @@ from typing import Any
 from zk0_ledger.client import LedgerClient
 from zk0_ledger.rpc import connect
 from zk0_proofs.errors import Zk0Error
-from zk0_proofs.locks import holder
 from zk0_proofs.types import Address
 
 from .config import NodeSettings
@@ -24,7 +23,7 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     home = Home(folder)
     settings, said = home.settings(), read_status(folder)
-    running = is_running(folder)
+    running = home.is_claimed
     document: dict[str, Any] = {
         "home": str(folder),
         "node": said.get("address"),
@@ -42,11 +41,6 @@ def describe(folder: Path) -> dict[str, Any]:
     if document["node"] is not None:
         document["on_ledger"] = _on_ledger(settings, Address(document["node"]))
     return document
-
-
-def is_running(folder: Path) -> bool:
-    """Return whether a SuperNode runs at `folder`."""
-    return holder(folder / "lock") is not None
 
 
 def _on_ledger(settings: NodeSettings, node: Address) -> str:

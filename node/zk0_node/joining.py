@@ -32,7 +32,7 @@ from zk0_proofs.invitation import (
     read_document,
     write_document,
 )
-from zk0_proofs.locks import claimed
+from zk0_proofs.locks import claimed, holder
 from zk0_proofs.signatures import Registration, sign
 from zk0_proofs.types import Digest
 
@@ -40,6 +40,7 @@ from .bases import PublicBase
 from .config import NodeSettings, load_settings
 from .flower_app import app_digest
 from .party import Party
+from .status import read_status, write_status
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,11 @@ class Home:
         if not self.settings_file.exists():
             raise StateError(f"{self.folder} holds no settings; join with --invite FILE first")
         return load_settings(self.settings_file)
+
+    @property
+    def is_claimed(self) -> bool:
+        """Return whether a SuperNode runs here."""
+        return holder(self.folder / "lock") is not None
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -260,6 +266,7 @@ def prepare_supernode_key(home: Home) -> str:
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         )
         write_atomic(path, content, mode=0o600)
+        write_status(home.folder, node_id=None)  # nobody has connected with it
     try:
         loaded = serialization.load_ssh_private_key(path.read_bytes(), None)
     except (ValueError, OSError) as error:
@@ -275,7 +282,7 @@ def prepare_supernode_key(home: Home) -> str:
 def write_request(home: Home, party: Party) -> Path:
     """Write the request that the aggregator's operator admits the node by, and return its place."""
     ledger = party.ledger
-    if ledger.node_of(party.address) is NodeStatus.EJECTED:
+    if ledger.node_of(party.address) is NodeStatus.EJECTED and _was_connected(home):
         home.supernode_key.unlink(missing_ok=True)  # a SuperLink takes no key that it was told to refuse
     registration = Registration(
         node=party.address,
@@ -297,3 +304,8 @@ def write_request(home: Home, party: Party) -> Path:
     path = home.folder / REQUEST_NAME
     write_document(path, request)
     return path
+
+
+def _was_connected(home: Home) -> bool:
+    """Return whether the SuperNode's key was ever let in; one that waits for its admission is kept."""
+    return read_status(home.folder).get("node_id", "unknown") is not None

@@ -166,6 +166,26 @@ def test_an_ejected_node_is_kept_out(network: Network) -> None:
     assert document["on_ledger"] == "ejected"
 
 
+def test_an_ejected_node_is_let_in_again_with_another_key(network: Network) -> None:
+    aggregator, node = network.aggregator, network.nodes[1]
+    admit = ("zk0-aggregator", "admit", str(node.request), "--home", str(aggregator.home))
+    outdated = aggregator.run(*admit)  # the request of the time before it was ejected
+    assert (outdated.returncode, "was it ejected?" in outdated.stderr) == (4, True), outdated.stderr
+
+    keys = [json.loads(node.request.read_text())["supernode_key"]]
+    for _ in range(2):  # a restart while it waits must not outdate the request that was sent
+        before = node.request.read_text()
+        node.stop()
+        node.join(None)
+        wait_until("a request is written anew", lambda: node.request.read_text() != before, 120)  # noqa: B023
+        keys.append(json.loads(node.request.read_text())["supernode_key"])
+    assert keys[0] != keys[1] == keys[2]
+    aggregator.command("admit", str(node.request))
+    wait_until("a node that was let in again is connected", lambda: node.is_connected, 120)
+    document = json.loads(node.run("zk0-node", "status", "--home", str(node.home), "--json").stdout)
+    assert document["on_ledger"] == "admitted"
+
+
 def test_a_second_program_on_one_home_is_refused(network: Network) -> None:
     node = network.nodes[0]
     done = node.run("zk0-node", "join", "--home", str(node.home))

@@ -86,11 +86,24 @@ def auditor(signer: LocalAccount) -> Any:
     return reply
 
 
-def identify(folder: Path, replies: Mapping[int, Any], refused: set[Address] = frozenset()) -> Members:  # type: ignore[assignment]
+def identify(
+    folder: Path,
+    replies: Mapping[int, Any],
+    refused: set[Address] = frozenset(),  # type: ignore[assignment]
+    bound: Mapping[int, Address] | None = None,
+) -> Members:
     display = Display(Console(file=io.StringIO()))
     exchange: Any = FakeExchange(replies)
     ledger: Any = FakeLedger(refused)
-    return identify_members(exchange, ledger, Journal(folder), display, BASE, count=len(replies))
+    return identify_members(
+        exchange,
+        ledger,
+        Journal(folder),
+        display,
+        BASE,
+        count=len(replies),
+        admitted_as=None if bound is None else lambda: bound,
+    )
 
 
 def address(place: int) -> Address:
@@ -118,6 +131,15 @@ def test_a_node_that_does_not_fit_is_left_out(tmp_path: Path, reply: Any) -> Non
     assert found.addresses == {7: address(0)}
 
 
+def test_a_machine_takes_part_under_the_address_it_was_admitted_for_only(tmp_path: Path) -> None:
+    replies = {7: member(NODES[0]), 8: member(NODES[2]), 9: auditor(AUDITOR), 10: member(NODES[1])}
+    bound = {7: address(0), 8: address(1), 9: address(0)}
+    found = identify(tmp_path, replies, bound=bound)
+    assert (found.addresses, found.auditors) == ({7: address(0)}, [])
+    found = identify(tmp_path / "auditor", replies, bound=bound | {9: Address(AUDITOR.address)})
+    assert [(entry.node, entry.address) for entry in found.auditors] == [(9, AUDITOR.address)]
+
+
 def test_the_samples_that_were_named_first_count(tmp_path: Path) -> None:
     identify(tmp_path, {7: member(NODES[0])})
     again = identify(tmp_path, {9: member(NODES[0], samples=b"others"), 10: member(NODES[1])})
@@ -138,6 +160,7 @@ def test_a_node_that_is_back_under_another_id_is_there_once(tmp_path: Path) -> N
     identify(tmp_path, {7: member(NODES[0]), 8: member(NODES[1])})
     found = identify(tmp_path, {7: member(NODES[0]), 9: member(NODES[1])})
     assert found.addresses == {7: address(0), 9: address(1)}
+    assert identify(tmp_path, {7: member(NODES[0])}).addresses == {7: address(0), 9: address(1)}
 
 
 def test_a_run_with_too_few_nodes_does_not_begin(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Zk0Error                     everything an operator may see; `exit_code` is the 
 ├── ConfigError              a setting is missing, contradictory or out of range
 ├── DataError                a dataset cannot serve: foreign, empty, wrong dimensions, NaN
 ├── StateError               files of our own are missing, damaged or from another campaign
+│   └── SuperLinkUnreachable no answer from the SuperLink's Control API
 ├── ArtifactError            circuit artefacts are missing or differ from their pinned digests
 ├── IdentityError            a keystore is missing, unreadable or does not open
 ├── ProverError              no proof could be made
@@ -43,6 +44,10 @@ class StateError(Zk0Error):
     """A file of our own is missing, damaged or belongs to something else."""
 
     exit_code = 4
+
+
+class SuperLinkUnreachable(StateError):
+    """The SuperLink's Control API does not answer."""
 
 
 class ArtifactError(Zk0Error):
