@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,25 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         ):
             patch.setenv(name, str(home / name.lower()))
         yield
+
+
+@pytest.fixture
+def logging_restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Begin without settings of log lines, and undo what a test sets up."""
+    from zk0_proofs import logs
+
+    names = ("", "flwr", *logs._OWN_LOGGERS, *logs._TALKATIVE)
+    before = [logging.getLogger(name).level for name in names]
+    flower = logging.getLogger("flwr")
+    handlers, propagate = list(flower.handlers), flower.propagate
+    for variable in (logs.FORMAT_VARIABLE, logs.LEVEL_VARIABLE, logs.FILE_VARIABLE):
+        monkeypatch.setenv(variable, "")
+    yield
+    logs._replace_handlers([], logging.WARNING)
+    logging.captureWarnings(False)
+    flower.handlers[:], flower.propagate = handlers, propagate
+    for name, level in zip(names, before, strict=True):
+        logging.getLogger(name).setLevel(level)
 
 
 # Circuits that several kinds of tests share: building one takes seconds.

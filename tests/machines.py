@@ -178,6 +178,12 @@ class AggregatorMachine(Machine):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def let_in(self, node: NodeMachine) -> None:
+        """Admit a node that asks for it, and wait until it is connected."""
+        wait_until("a request is written", node.request.exists, 120)
+        self.command("admit", str(node.request))
+        wait_until("an admitted node is connected", lambda: node.is_connected, 120)
+
     def status(self) -> dict[str, Any]:
         """Return its status as a document."""
         document: dict[str, Any] = json.loads(self.command("status", "--json"))
@@ -239,6 +245,11 @@ class NodeMachine(Machine):
         """Return whether its SuperNode says that it is connected."""
         path = self.home / "status.json"
         return path.exists() and bool(json.loads(path.read_text()).get("connected"))
+
+    @property
+    def address(self) -> str:
+        """Return the address that it takes part under."""
+        return str(json.loads((self.home / "status.json").read_text())["address"])
 
     @property
     def step(self) -> str | None:

@@ -69,9 +69,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         for node in nodes:
             wait_until("a request is written", node.request.exists, 120)
             assert not node.is_connected  # nobody has admitted it
-            aggregator.command("admit", str(node.request))
-        for node in nodes:
-            wait_until("an admitted node is connected", lambda node=node: node.is_connected, 120)  # type: ignore[misc]
+            aggregator.let_in(node)
         yield Network(aggregator, nodes)
     finally:
         codes = [party.stop() for party in parties if party.process is not None]
@@ -158,8 +156,7 @@ def test_a_campaign_survives_that_everything_is_killed(network: Network) -> None
 
 def test_an_ejected_node_is_kept_out(network: Network) -> None:
     aggregator, node = network.aggregator, network.nodes[1]
-    address = json.loads((node.home / "status.json").read_text())["address"]
-    aggregator.command("eject", address[:12])
+    aggregator.command("eject", node.address[:12])
     wait_until("an ejected node loses its connection", lambda: not node.is_connected, 120)
     assert [found["status"] for found in aggregator.status()["nodes"]] == ["online"]
     document = json.loads(node.run("zk0-node", "status", "--home", str(node.home), "--json").stdout)
@@ -180,8 +177,7 @@ def test_an_ejected_node_is_let_in_again_with_another_key(network: Network) -> N
         wait_until("a request is written anew", lambda: node.request.read_text() != before, 120)  # noqa: B023
         keys.append(json.loads(node.request.read_text())["supernode_key"])
     assert keys[0] != keys[1] == keys[2]
-    aggregator.command("admit", str(node.request))
-    wait_until("a node that was let in again is connected", lambda: node.is_connected, 120)
+    aggregator.let_in(node)
     document = json.loads(node.run("zk0-node", "status", "--home", str(node.home), "--json").stdout)
     assert document["on_ledger"] == "admitted"
 

@@ -24,7 +24,7 @@ from zk0_node.joining import Home, prepare_supernode_key
 
 OUTPUTS = Path(__file__).resolve().parents[2] / "outputs" / "hosts"
 CAMPAIGN = (
-    "--nodes", "3", "--min-nodes", "3", "--rounds", "2", "--local-steps", "20", "--reviewers", "2",
+    "--nodes", "4", "--min-nodes", "3", "--rounds", "2", "--local-steps", "20", "--reviewers", "2",
     "--patience", "180",
 )  # fmt: skip
 PORT, SERVICES_PORT = 9092, 9093
@@ -85,12 +85,10 @@ def _join(network: Network, index: int, recording: str) -> None:
     node.join(network.aggregator.invitation)
     wait_until("a request is written", node.request.exists, 120)
     asked = time.monotonic() - began
-    network.aggregator.command("admit", str(node.request))
-    admitted = time.monotonic()
-    wait_until("an admitted node is connected", lambda: node.is_connected, 120)
+    network.aggregator.let_in(node)
     network.note(
-        f"node {index} on {network.hosts[f'node{index}'].address}: request after {asked:.1f} s, connected "
-        f"{time.monotonic() - admitted:.1f} s after admission"
+        f"node {index} on {network.hosts[f'node{index}'].address}: request after {asked:.1f} s, admitted and "
+        f"connected after {time.monotonic() - began:.1f} s"
     )
 
 
@@ -243,8 +241,25 @@ while True:
 """
 
 
+def _join_under_two_addresses(network: Network) -> tuple[str, str]:
+    """Have a node admitted, let it go on under another address, and return both."""
+    node = network.on("stranger", "two-faced", RECORDINGS[0])
+    network.nodes.append(node)
+    node.join(network.aggregator.invitation)
+    network.aggregator.let_in(node)
+    admitted = node.address
+    node.stop()
+    node.keystore.unlink()
+    node.make_key()
+    node.join(None)
+    wait_until("it is connected again", lambda: node.is_connected and node.address != admitted, 120)
+    return admitted, node.address
+
+
 def test_a_campaign_over_a_network_with_a_cut_cable(network: Network) -> None:
+    """One node is cut off in mid-round; another offers an address that nobody has admitted."""
     third = network.nodes[2]
+    admitted, offered = _join_under_two_addresses(network)
     before = {name: host.traffic() for name, host in network.hosts.items()}
     campaign = network.aggregator.start_campaign(*CAMPAIGN)
     wait_until("node 3 proves", lambda: third.step == "query.prove", 900)
@@ -252,7 +267,7 @@ def test_a_campaign_over_a_network_with_a_cut_cable(network: Network) -> None:
     network.note("node 3 is cut off while it proves")
     time.sleep(40)
     status = {node["node"]: node["status"] for node in network.aggregator.status()["nodes"]}
-    assert sorted(status.values()) == ["offline", "online", "online"]
+    assert sorted(status.values()) == ["offline", "online", "online", "online"]
     network.note("the aggregator's status says that one node is offline")
     network.hosts["node3"].reconnect()
     network.note("node 3 is back")
@@ -262,6 +277,11 @@ def test_a_campaign_over_a_network_with_a_cut_cable(network: Network) -> None:
     entries = json.loads(network.aggregator.ledger("list", "--json").stdout)
     assert len(entries) == 9
     assert all(entry["reason"] == 0 for entry in entries)  # the cut lost nothing
+    on_ledger = [entry["node"] for entry in json.loads(network.aggregator.ledger("nodes", "--json").stdout)]
+    assert (admitted in on_ledger, offered in on_ledger) == (True, False)
+    said = (campaign / "logs" / "aggregator.log").read_text()
+    assert f"{offered} left out: its SuperNode was admitted for {admitted}" in said
+    network.note("a machine that offered another address than the admitted one was left out")
     audit = network.aggregator.ledger("verify", "--all")
     assert audit.returncode == 0, audit.stdout + audit.stderr
     network.note("9 contributions, all admitted; zk0-ledger verify --all holds")

@@ -74,10 +74,7 @@ class Network:
             node.make_key(keccak(f"kills {index}".encode()))
             node.join(self.aggregator.invitation)
         for node in self.nodes:
-            wait_until("a request is written", node.request.exists, 120)
-            self.aggregator.command("admit", str(node.request))
-        for node in self.nodes:
-            wait_until("a node is connected", lambda node=node: node.is_connected, 120)  # type: ignore[misc]
+            self.aggregator.let_in(node)
 
     def stop(self) -> None:
         """Stop all."""

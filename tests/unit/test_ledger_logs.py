@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from zk0_ledger import cli
-from zk0_proofs import logs
 
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    names = ("", *logs._OWN_LOGGERS, *logs._TALKATIVE)
-    before = [logging.getLogger(name).level for name in names]
-    yield
-    logs._replace_handlers([], logging.WARNING)
-    logging.captureWarnings(False)
-    for name, level in zip(names, before, strict=True):
-        logging.getLogger(name).setLevel(level)
+pytestmark = pytest.mark.usefixtures("logging_restored")
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -5,28 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from zk0_proofs import logs
 from zk0_proofs.errors import ConfigError, StateError
 from zk0_proofs.logs import JsonFormatter, TextFormatter, file_handler, logging_to, setup_logging
 
+pytestmark = pytest.mark.usefixtures("logging_restored")
+
 LOGGER = logging.getLogger("zk0_proofs.test")
 FORGED = "no answer\nERROR zk0_ledger.sender: all is paid\r\x1b[2K\u202eback\u2028next"
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    names = ("", *logs._OWN_LOGGERS, *logs._TALKATIVE)
-    before = [logging.getLogger(name).level for name in names]
-    yield
-    logs._replace_handlers([], logging.WARNING)
-    logging.captureWarnings(False)
-    for name, level in zip(names, before, strict=True):
-        logging.getLogger(name).setLevel(level)
 
 
 def record(message: str, *arguments: object, **extra: object) -> logging.LogRecord:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,21 +17,7 @@ from zk0_proofs import logs
 from zk0_proofs.errors import StateError
 from zk0_proofs.program import run_program
 
-
-@pytest.fixture(autouse=True)
-def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    names = ("", "flwr", *logs._OWN_LOGGERS, *logs._TALKATIVE)
-    before = [logging.getLogger(name).level for name in names]
-    flower = logging.getLogger("flwr")
-    handlers, propagate = list(flower.handlers), flower.propagate
-    for variable in (logs.FORMAT_VARIABLE, logs.LEVEL_VARIABLE, logs.FILE_VARIABLE):
-        monkeypatch.setenv(variable, "")
-    yield
-    logs._replace_handlers([], logging.WARNING)
-    logging.captureWarnings(False)
-    flower.handlers[:], flower.propagate = handlers, propagate
-    for name, level in zip(names, before, strict=True):
-        logging.getLogger(name).setLevel(level)
+pytestmark = pytest.mark.usefixtures("logging_restored")
 
 
 def fail() -> None:
