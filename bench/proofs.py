@@ -15,50 +15,22 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
+from zk0_node.checks_proof import trial_claim, trial_job
 from zk0_proofs.artifacts import CircuitArtifacts, load_artifacts
-from zk0_proofs.commitments import commit_shard, committed_weights, new_salts
-from zk0_proofs.digest import keccak, merkle_path, merkle_root, shard_leaf
-from zk0_proofs.prover import EzklProver, ProofJob
-from zk0_proofs.readout import Rows, zero_weights
-from zk0_proofs.statement import SHARDS, Claim, Statement
-from zk0_proofs.types import Address, LedgerDomain, ShardOpening
+from zk0_proofs.commitments import commit_shard
+from zk0_proofs.prover import EzklProver
 from zk0_proofs.verifier import EzklVerifier
 from zk0_proofs.workers import available_cores
 
-NODE = Address("0x70997970C51812dc3A010C7d01b50e0d17dc79C8")
+LOCAL_CHAIN = 31337
 VERIFYING_PROCESSES = 2
-
-
-def make_job(artifacts: CircuitArtifacts) -> ProofJob:
-    """Return a first step from V = 0 on random rows."""
-    shape, generator = artifacts.shape, np.random.default_rng(0)
-    z = generator.integers(*shape.row_range, (shape.rows, shape.features))
-    y = generator.integers(*shape.row_range, (shape.rows, shape.outputs))
-    solved = np.linalg.lstsq(z.astype(float), y.astype(float), rcond=None)[0]
-    statement = Statement(
-        domain=LedgerDomain(chain_id=31337, ledger=NODE),
-        circuit=artifacts.circuit_id,
-        campaign=keccak(b"bench"),
-        round=1,
-        prover=NODE,
-        candidate=NODE,
-    )
-    return ProofJob(
-        old=zero_weights(shape),
-        new=np.rint(solved * 2**16).astype(np.int64),
-        rows=Rows(z, y),
-        salts=new_salts(shape.salts),
-        statement=statement,
-    )
 
 
 def measure(artifacts: CircuitArtifacts, proofs: int, claims: int) -> list[tuple[str, str]]:
     """Return lines of the table."""
-    job = make_job(artifacts)
+    job = trial_job(artifacts, LOCAL_CHAIN)
     started = time.perf_counter()
-    shard = commit_shard(artifacts, job.rows, job.salts)
+    commit_shard(artifacts, job.rows, job.salts)
     committing = time.perf_counter() - started
 
     walls: list[float] = []
@@ -70,21 +42,7 @@ def measure(artifacts: CircuitArtifacts, proofs: int, claims: int) -> list[tuple
     cpu = (_children_cpu_s() - before) / proofs
     peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 
-    leaves = [shard_leaf(job.statement.campaign, NODE, index, shard) for index in range(SHARDS)]
-    old, new = committed_weights(artifacts, job.old), committed_weights(artifacts, job.new)
-    claim = Claim(
-        statement=job.statement,
-        old=old,
-        old_digest=old.digest,
-        new=new,
-        new_digest=new.digest,
-        used_columns=artifacts.shape.features,
-        data_root=merkle_root(leaves),
-        drawn_index=0,
-        opening=ShardOpening(index=0, commitment=shard, path=merkle_path(leaves, 0)),
-        proof=proof,
-        threshold=1,
-    )
+    claim = trial_claim(artifacts, job, proof)
     verifier = EzklVerifier(artifacts)
     verifier.verify(claim)
     started = time.perf_counter()

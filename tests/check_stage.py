@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import uvicorn
 from starlette.types import ASGIApp
 
 from tests.ledger_parties import FAR_FUTURE_S
@@ -18,6 +15,7 @@ from zk0_aggregator.certificates import Certificates, prepare_certificates
 from zk0_aggregator.settlement import Settlement
 from zk0_ledger.accounts import create_keystore
 from zk0_ledger.gateway import Published, make_gateway
+from zk0_ledger.http_server import make_server, serving
 from zk0_ledger.processes import free_port
 from zk0_ledger.session import Ledger
 from zk0_node.bases import TINY_REQUIREMENTS, PublicBase
@@ -58,26 +56,11 @@ def write_keystore(folder: Path) -> tuple[Path, Path]:
 def served(app: ASGIApp, certificates: Certificates, host: str = "127.0.0.1") -> Iterator[int]:
     """Serve `app` with TLS while the body runs and give its port."""
     port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            ssl_certfile=certificates.server,
-            ssl_keyfile=certificates.server_key,
-            log_config=None,
-            timeout_graceful_shutdown=1,
-        )
+    server = make_server(
+        app, host=host, port=port, certificate=certificates.server, key=certificates.server_key
     )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
+    with serving(server):
         yield port
-    finally:
-        server.should_exit = True
-        thread.join(timeout=5)
 
 
 @dataclass

@@ -71,6 +71,8 @@ class CampaignFolder:
             return None
         try:
             return str(parse_json(read_limited(path, _LIMIT_BYTES))["message"])
+        except StateError:
+            return None if not path.exists() else "for a reason that cannot be read"  # taken up just now
         except (ValueError, KeyError, TypeError):
             return "for a reason that cannot be read"
 
@@ -153,10 +155,8 @@ class CampaignFolders:
 
     def ask_for(self, plan: Plan) -> CampaignFolder:
         """Return a new campaign's folder."""
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
-        name = next(name for name in names if not (self._folder / name).exists())
-        folder = self._folder / name
+        folder = self._new_folder()
+        name = folder.name
         # The random part keeps the outbox keys of two campaigns apart on one ledger.
         marker = {"id": f"{name}-{secrets.token_hex(4)}"}
         write_atomic(folder / "run.json", json.dumps(marker).encode())
@@ -165,6 +165,16 @@ class CampaignFolders:
         # The last file makes it a campaign: a crash before it leaves nothing to lead.
         write_atomic(folder / "plan.json", _PLAN.dump_json(plan, indent=2))
         return CampaignFolder(folder)
+
+    def _new_folder(self) -> Path:
+        """Return a folder that no other command has at the same moment."""
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for name in itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2))):
+            with contextlib.suppress(FileExistsError):
+                (self._folder / name).mkdir()
+                return self._folder / name
+        raise AssertionError  # the names do not end
 
     def all(self) -> list[CampaignFolder]:
         """Return the campaigns, the oldest first."""

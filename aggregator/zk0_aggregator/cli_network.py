@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,8 +51,9 @@ def up(
 ) -> None:
     """Run an aggregator: SuperLink with TLS, ledger, services, until Ctrl-C.
 
-    Unfinished campaigns go on. Settings are kept in HOME/aggregator.toml and ZK0_AGGREGATOR_*; the chain is
-    the local one unless ZK0_LEDGER_RPC_URL names another.
+    Unfinished campaigns go on. What is to hold at every start stands in HOME/aggregator.toml or in
+    ZK0_AGGREGATOR_*; options win, and are not kept. The chain is the local one unless ZK0_LEDGER_RPC_URL
+    names another.
 
     \b
     Examples:
@@ -75,10 +74,7 @@ def up(
         public_data=public_data,
         insecure=insecure or None,
     )
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    serve(settings, _console(), stop)
+    serve(settings, _console())
 
 
 def invite(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from platformdirs import user_cache_path, user_data_path
 from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from zk0_ledger.config import LedgerConfig, default_home
 from zk0_ledger.config import load_config as load_ledger_config
@@ -62,17 +62,27 @@ class AggregatorSettings(BaseSettings):
     base_steps: Annotated[int, Field(ge=1)] = 400
     # The public ceremony's SRS for k = 14; without it the DEV SRS, on local chains only.
     srs: UserPath | None = None
+    # The contract that verifies proofs of that SRS, compiled: docs/operators.md says how to make it.
+    verifier: UserPath | None = None
     # Named in campaigns with audits; nodes have to name the same one.
     auditor: ChecksumAddress | None = None
     # Seeds the local chain's keys and block times: reproducible, insecure.
     insecure_seed: Annotated[int, Field(ge=0)] | None = None
+
+    # The chain as the running aggregator uses it; ZK0_LEDGER_* unless it is told here.
+    chain: LedgerConfig | None = None
+
+    @property
+    def is_nameless(self) -> bool:
+        """Return whether other machines are let in, but nodes are told none of its names."""
+        return not self.names and self.host in ("0.0.0.0", "::")  # noqa: S104
 
     @property
     def name(self) -> str:
         """Return the name by which nodes reach this machine."""
         if self.names:
             return self.names[0]
-        return "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        return "127.0.0.1" if self.is_nameless else self.host
 
     @property
     def superlink(self) -> str:
@@ -97,6 +107,8 @@ class AggregatorSettings(BaseSettings):
         Raises:
             ConfigError: a ZK0_LEDGER_* variable is wrong.
         """
+        if self.chain is not None:
+            return self.chain
         is_default = self.home == default_aggregator_home().resolve()
         return load_ledger_config(
             home=default_home() if is_default else self.home / "chain", seed=self.insecure_seed
@@ -121,6 +133,10 @@ def load_settings(home: Path | None = None, **overrides: Any) -> AggregatorSetti
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all'}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"settings of the aggregator: {problems}") from error
+    except SettingsError as error:  # a variable of several values that is no JSON
+        raise ConfigError(f"{error}; expected JSON, such as '[\"zk0.example.org\"]'") from error
+    except OSError as error:
+        raise ConfigError(f"settings of the aggregator: {error}; is it another user's?") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -81,9 +81,19 @@ class FlowerControl:
         ]
 
     def register(self, name: str, key: ec.EllipticCurvePublicKey) -> int:
-        """Let a SuperNode with that key connect, and return its id; a second time is no error."""
+        """Let a SuperNode with that key connect, and return its id; a second time is no error.
+
+        Raises:
+            ConfigError: the key was let in under another name.
+            StateError: the SuperLink refuses.
+        """
         content = public_key_to_bytes(key)
         for node in self.nodes():
+            if node.public_key == content and node.name != name:
+                raise ConfigError(
+                    f"this SuperNode's key belongs to {node.name} already, the request names {name}; let the "
+                    "node join with another --home, or remove supernode.key from its home, and send a new one"
+                )
             if node.public_key == content:
                 return node.id
         try:

@@ -40,7 +40,9 @@ def running(settings: AggregatorSettings) -> Iterator[None]:
     """
     refusal = f"an aggregator runs at {settings.home} already; stop it first, or choose another --home"
     with claimed(settings.home / "lock", refusal):
-        write_atomic(settings_file(settings.home), settings.model_dump_json(indent=2).encode())
+        # With its chain, so that other commands mean the same one whatever their environment says.
+        found = settings.model_copy(update={"chain": settings.ledger_config()})
+        write_atomic(settings_file(settings.home), found.model_dump_json(indent=2).encode(), mode=0o600)
         yield
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import secrets
+import signal
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from rich.console import Console
 from starlette.types import ASGIApp
 
 from zk0_ledger.gateway import Published, make_gateway
+from zk0_ledger.http_server import make_server, serving
 from zk0_ledger.processes import claim_port
 from zk0_ledger.session import Ledger, open_ledger
 from zk0_ledger.web.app import make_app
@@ -29,7 +30,7 @@ from zk0_ledger.web.verifications import Means
 from zk0_node.bases import PublicBase, base_folder, train_public_base
 from zk0_node.flower_app import app_digest
 from zk0_proofs.artifacts import CircuitArtifacts, load_artifacts
-from zk0_proofs.errors import ChainUnreachable, ConfigError, StateError
+from zk0_proofs.errors import ChainUnreachable, ConfigError
 from zk0_proofs.files import write_atomic
 from zk0_proofs.invitation import Invitation, write_document
 from zk0_proofs.metrics import shared_metrics
@@ -47,8 +48,10 @@ from .superlink_process import SuperLink
 
 logger = logging.getLogger(__name__)
 
-START_TIMEOUT_S = 60.0
 TICK_S = 0.5
+_MOST_CONNECTIONS = 4000
+"""Of nodes and readers to the services."""
+_OPEN_FILES = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,15 +64,20 @@ class Prepared:
     """None without TLS."""
 
 
-def serve(settings: AggregatorSettings, console: Console, stop: threading.Event) -> None:
-    """Run the aggregator until `stop` is set.
+def serve(settings: AggregatorSettings, console: Console) -> None:
+    """Run the aggregator until Ctrl-C or SIGTERM.
 
     Raises:
         Zk0Error: it cannot be started.
+        KeyboardInterrupt: Ctrl-C while it prepares.
     """
+    _allow_open_files()
     with running(settings), shared_metrics(settings.home / "metrics", settings.metrics_port) as collecting:
         os.environ.update(collecting)  # the SuperLink hands it on to who leads a campaign
         prepared = _prepare(settings, console)
+        stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
         while not stop.is_set():
             try:
                 with open_ledger(settings.ledger_config(), deploy_if_missing=True) as ledger:
@@ -77,6 +85,14 @@ def serve(settings: AggregatorSettings, console: Console, stop: threading.Event)
             except ChainUnreachable as error:
                 logger.warning("the chain is gone: %s", error)
                 stop.wait(1.0)
+
+
+def _allow_open_files() -> None:
+    """Let this process and the SuperLink have the connections that they may need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _prepare(settings: AggregatorSettings, console: Console) -> Prepared:
@@ -90,6 +106,11 @@ def _prepare(settings: AggregatorSettings, console: Console) -> Prepared:
         console.print("[yellow]--insecure: no TLS, and any SuperNode may connect; for trials only[/yellow]")
     else:
         certificates = prepare_certificates(settings.home / "tls", (*settings.names, settings.name))
+    if settings.is_nameless:
+        console.print(
+            f"[yellow]the invitation names {settings.name}, where only nodes on this machine find the "
+            "aggregator; give --name[/yellow]"
+        )
     if artifacts.dev_srs:
         require_local_chain(settings.ledger_config().expected_chain_id)
         console.print(
@@ -133,13 +154,13 @@ def _serve_with_chain(
     console: Console,
     stop: threading.Event,
 ) -> None:
-    circuit = Settlement(ledger, "service", settings.home).pin_circuit(prepared.artifacts)
+    circuit = Settlement(ledger, "service", settings.home).pin_circuit(prepared.artifacts, settings.verifier)
     invitation = _invitation(settings, prepared, ledger, circuit)
     write_document(settings.home / "invitation.json", invitation)
     means = Means(arrays=(arrays_folder(settings.home),), srs=settings.srs)
     with (
         open_site(lambda: nullcontext(ledger), ledger.config.home, means=means) as site,
-        _services(settings, prepared, _published(ledger, prepared, make_app(site))),
+        serving(_server(settings, prepared, _published(ledger, prepared, make_app(site)))),
         SuperLink(settings, prepared.certificates) as superlink,
     ):
         console.print(
@@ -155,7 +176,10 @@ def _serve_with_chain(
                 raise ChainUnreachable("the local chain ended; it is started again from its saved state")
             if superlink.restart_if_dead():
                 conductor.forget()
-            conductor.tick()
+            try:
+                conductor.tick()
+            except OSError as error:  # too many open files, a disk that fails: it may pass
+                logger.warning("campaigns cannot be looked at now: %s", error)
 
 
 def _published(ledger: Ledger, prepared: Prepared, page: ASGIApp) -> Published:
@@ -200,34 +224,14 @@ def _is_alive(ledger: Ledger) -> bool:
     return True
 
 
-@contextmanager
-def _services(settings: AggregatorSettings, prepared: Prepared, published: Published) -> Iterator[None]:
-    """Serve chain, manifests and base in a thread while the body runs."""
+def _server(settings: AggregatorSettings, prepared: Prepared, published: Published) -> uvicorn.Server:
+    """Return the server of chain, manifests, base and page."""
     certificates = prepared.certificates
-    server = uvicorn.Server(
-        uvicorn.Config(
-            make_gateway(published),
-            host=settings.host,
-            port=settings.services_port,
-            ssl_certfile=certificates.server if certificates else None,
-            ssl_keyfile=certificates.server_key if certificates else None,
-            log_config=None,
-            access_log=False,
-            ws="none",
-        )
+    return make_server(
+        make_gateway(published),
+        host=settings.host,
+        port=settings.services_port,
+        certificate=certificates.server if certificates else None,
+        key=certificates.server_key if certificates else None,
+        most_connections=_MOST_CONNECTIONS,
     )
-    thread = threading.Thread(target=server.run, name="services", daemon=True)
-    thread.start()
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not server.started:
-        if not thread.is_alive() or time.monotonic() > deadline:
-            raise StateError(
-                f"nothing can be served on {settings.host}:{settings.services_port}; choose another "
-                "--services-port or --host"
-            )
-        time.sleep(0.02)
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        thread.join(timeout=5)

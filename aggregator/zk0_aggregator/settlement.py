@@ -56,8 +56,11 @@ class Settlement:
         """Return the aggregator's signature of a receipt."""
         return sign(self._ledger.sender().account, self.domain, receipt)
 
-    def pin_circuit(self, artifacts: CircuitArtifacts) -> Digest:
-        """Register the circuit unless the ledger has it, and return its id."""
+    def pin_circuit(self, artifacts: CircuitArtifacts, verifier: Path | None = None) -> Digest:
+        """Register the circuit unless the ledger has it, and return its id.
+
+        `verifier` is the file of its compiled contract; by default that of the DEV SRS.
+        """
         pins = artifacts.manifest
         zero = commit_weights(artifacts, zero_weights(artifacts.shape))
         circuit = CircuitPins(
@@ -69,7 +72,7 @@ class Settlement:
             proof_length=artifacts.proof_length,
             is_dev_srs=artifacts.dev_srs,
         )
-        return register_circuit(self._ledger.sender(role="admin"), self._client, circuit)
+        return register_circuit(self._ledger.sender(role="admin"), self._client, circuit, verifier)
 
     def registration_nonce(self, node: Address) -> int:
         """Return the nonce that a node's next `Register` must carry."""

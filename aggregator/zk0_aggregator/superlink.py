@@ -1,19 +1,26 @@
 """Flower's SuperLink with a door of our own: SuperNodes may come in from anywhere, nobody else.
 
 Flower serves the nodes (Fleet), the operator (Control) and its own app processes (Runtime) on one port, and
-asks only nodes who they are. Here Control wants a secret that the operator's files hold, Runtime is for this
-machine alone, and bodies are limited before anything reads them. Run as `python -m zk0_aggregator.superlink`
-with the arguments of `flower-superlink`.
+asks only nodes who they are, after it has read what they sent. Here Control wants a secret that the
+operator's files hold, Runtime is for this machine alone, and a body is limited before anything reads it: to
+little, unless a registered node has signed the request. Run as `python -m zk0_aggregator.superlink` with the
+arguments of `flower-superlink`.
 """
 
 from __future__ import annotations
 
 import hmac
+import logging
 import os
+import sys
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,6 +28,8 @@ SECRET_FILE_VARIABLE = "ZK0_CONTROL_SECRET_FILE"  # noqa: S105 (names a file)
 SECRET_HEADER = "x-zk0-control"  # noqa: S105 (names a header)
 BODY_LIMIT_BYTES = 1100 * 1024 * 1024
 """Arrays or an opening of 1 GiB, and what Flower wraps around them."""
+STRANGER_LIMIT_BYTES = 64 * 1024
+"""What somebody may send whom no registered node's signature tells from a stranger."""
 
 _FLEET, _CONTROL, _RUNTIME = "/v1/fleet/", "/v1/control/", "/v1/runtime/"
 
@@ -32,9 +41,10 @@ class BodyTooLarge(Exception):
 class Door:
     """ASGI middleware that decides by path and peer who may come in."""
 
-    def __init__(self, app: ASGIApp, secret: bytes) -> None:
+    def __init__(self, app: ASGIApp, secret: bytes, *, knows_nodes: bool = True) -> None:
         self._app = app
         self._secret = secret
+        self._knows_nodes = knows_nodes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it before its body is read."""
@@ -45,7 +55,7 @@ class Door:
             await PlainTextResponse("not found", 404)(scope, receive, send)
             return
         try:
-            await self._app(scope, _limited(receive), send)
+            await self._app(scope, self._limited(scope, receive), send)
         except BodyTooLarge:
             await PlainTextResponse("request too large", 413)(scope, receive, send)
 
@@ -58,6 +68,27 @@ class Door:
             return _is_own_machine(scope) and hmac.compare_digest(given, self._secret)
         return path.startswith((_RUNTIME, "/health")) and _is_own_machine(scope)
 
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        """Return `receive` with an end to what it reads."""
+        got, limit = 0, STRANGER_LIMIT_BYTES
+
+        async def receive_some() -> Message:
+            nonlocal got, limit
+            message = await receive()
+            got += len(message.get("body", b""))
+            if got > limit == STRANGER_LIMIT_BYTES and await self._may_send_much(scope):
+                limit = BODY_LIMIT_BYTES
+            if got > limit:
+                raise BodyTooLarge
+            return message
+
+        return receive_some
+
+    async def _may_send_much(self, scope: Scope) -> bool:
+        if not str(scope["path"]).startswith(_FLEET) or not self._knows_nodes:
+            return True
+        return await run_in_threadpool(_is_signed_by_a_node, scope)
+
 
 def _is_own_machine(scope: Scope) -> bool:
     """Return whether a request comes from the machine that answers it."""
@@ -67,19 +98,24 @@ def _is_own_machine(scope: Scope) -> bool:
     return client[0] in ("127.0.0.1", "::1") or client[0] == server[0]
 
 
-def _limited(receive: Receive) -> Receive:
-    """Return `receive` with an end to what it reads."""
-    got = 0
+def _is_signed_by_a_node(scope: Scope) -> bool:
+    """Return whether the headers hold a fresh signature of a registered SuperNode.
 
-    async def receive_some() -> Message:
-        nonlocal got
-        message = await receive()
-        got += len(message.get("body", b""))
-        if got > BODY_LIMIT_BYTES:
-            raise BodyTooLarge
-        return message
+    It is Flower's own check, which Flower makes when it has read the body.
+    """
+    from flwr.proto.fleet_pb2 import RegisterNodeFleetRequest
+    from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
+    from flwr.superlink.dependencies.linkstate import get_linkstate
+    from flwr.superlink.routers.fleet.node_auth import authenticate_node
 
-    return receive_some
+    request = Request({**scope, "state": {}})
+    try:
+        key = b64decode(request.headers.get(FLEET_HTTP_PUBLIC_KEY_HEADER, ""), validate=True)
+        request.state.protobuf_request = RegisterNodeFleetRequest(public_key=key)
+        authenticate_node(request)
+    except (ValueError, HTTPException):
+        return False
+    return get_linkstate(request).get_node_id_by_public_key(key) is not None
 
 
 def main() -> None:
@@ -91,9 +127,12 @@ def main() -> None:
     of_flower = extensions.get_middleware
 
     def with_door() -> tuple[Any, ...]:
-        return (Middleware(Door, secret=secret), *of_flower())
+        door = Middleware(Door, secret=secret, knows_nodes="--enable-supernode-auth" in sys.argv)
+        return (door, *of_flower())
 
     extensions.get_middleware = with_door
+    # One line a request would fill the disk, at the pace of whoever knocks.
+    logging.getLogger("uvicorn.access").addFilter(lambda _record: False)
     flower_superlink()
 
 

@@ -15,15 +15,13 @@ import typer
 from zk0_proofs.errors import ConfigError
 
 from .cli_options import EMPTY, Options
+from .cli_verify import published_arrays
 
 if TYPE_CHECKING:
     from .config import LedgerConfig
     from .session import Ledger
 
 _WAITING = 64
-_MOST_REQUESTS = 200
-_GRACE_S = 3
-_KEEP_ALIVE_S = 10
 
 
 def serve(
@@ -52,6 +50,7 @@ def serve(
       zk0-ledger serve --port 9000 --media outputs/latest/rollouts
       zk0-ledger --rpc-url https://rpc.example --chain-id 11155111 --address 0x… serve --host 0.0.0.0
     """  # noqa: D301 (\b keeps the lines apart)
+    from .http_server import make_server
     from .web.app import make_app
     from .web.site import open_site
     from .web.verifications import Means
@@ -60,14 +59,14 @@ def serve(
     config = options.config()
     if media is not None and not media.is_dir():
         raise ConfigError(f"--media {media} is no folder; give the one that holds CAMPAIGN/round-N.mp4")
-    means = Means(arrays=tuple(sorted(Path().glob("outputs/*/arrays"))), srs=srs)
+    means = Means(arrays=tuple(published_arrays(config.home)), srs=srs)
     signal.signal(signal.SIGTERM, _interrupt)
     with _listen(host, port) as listener:
         try:
             with open_site(lambda: _open(config), config.home, media=media, means=means) as site:
                 shown = f"[{host}]" if ":" in host else host
                 typer.echo(f"the ledger's page: http://{shown}:{port}/; Ctrl-C stops it")
-                _run(make_app(site), listener)
+                make_server(make_app(site)).run(sockets=[listener])
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
 
@@ -113,25 +112,6 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
                 f"cannot listen on {host}, port {port}: {error.strerror}; choose another with --port"
             ) from error
         yield listener
-
-
-def _run(app: object, listener: socket.socket) -> None:
-    import uvicorn
-
-    settings = uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        loop="asyncio",
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        limit_concurrency=_MOST_REQUESTS,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_GRACE_S,
-    )
-    uvicorn.Server(settings).run(sockets=[listener])
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -82,7 +82,7 @@ def verify(
         rounds = _rounds(index, campaign, round_number)
         sources = Sources(
             manifests=manifest_source(manifests or ledger.config.home / "manifests"),
-            arrays=arrays or _published_arrays(ledger.config.home),
+            arrays=arrays or published_arrays(ledger.config.home),
             receipts=read_receipts(receipts) if receipts is not None else (),
         )
         circuit = cache(lambda: load_circuit(None, srs, progress))
@@ -139,7 +139,7 @@ def _print(report: AuditReport, *, as_json: bool) -> None:
         note("DEV SRS: whoever made it can forge these proofs; for tests only")
 
 
-def _published_arrays(home: Path) -> list[Path]:
+def published_arrays(home: Path) -> list[Path]:
     """Return the folders of arrays that runs on this machine have left."""
     beside = [home.parent / "arrays", home.parent / "aggregator" / "arrays"]
     return sorted(Path().glob("outputs/*/arrays")) + [folder for folder in beside if folder.is_dir()]

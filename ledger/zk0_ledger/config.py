@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 import platformdirs
 from eth_utils.address import is_address, to_checksum_address
@@ -38,6 +39,8 @@ def _checksummed(text: str) -> str:
 def _http(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise ValueError("is no HTTP endpoint; expected http:// or https://")
+    if urlsplit(text).port == 0:  # it raises ValueError on one out of range
+        raise ValueError("has port 0; expected 1 to 65535")
     return text
 
 

@@ -6,13 +6,14 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from eth_abi.abi import encode as abi_encode
 from pydantic import TypeAdapter, ValidationError
 
 from zk0_proofs.digest import keccak
 from zk0_proofs.errors import ConfigError, StateError, TransactionReverted
-from zk0_proofs.files import read_limited, write_atomic
+from zk0_proofs.files import parse_json, read_limited, write_atomic
 from zk0_proofs.srs import LOCAL_CHAIN_IDS, require_local_chain
 from zk0_proofs.types import Address, Digest
 
@@ -51,6 +52,7 @@ class Deployment:
 
 
 _DEPLOYMENT = TypeAdapter(Deployment)
+_VERIFIER_LIMIT_BYTES = 1024 * 1024
 
 
 def deployment_path(home: Path, chain_id: int) -> Path:
@@ -134,7 +136,7 @@ def _packaged_code() -> bytes:
 
 
 def register_circuit(
-    sender: Sender, client: LedgerClient, circuit: CircuitPins, verifier_code: bytes | None = None
+    sender: Sender, client: LedgerClient, circuit: CircuitPins, compiled: Path | None = None
 ) -> Digest:
     """Put the circuit's verifier on the chain and pin both on the ledger; return the circuit's id.
 
@@ -142,7 +144,7 @@ def register_circuit(
         sender: the admin.
         client: the ledger.
         circuit: what is pinned.
-        verifier_code: creation code of its verifier; by default the packaged one, of the DEV SRS.
+        compiled: file of its verifier; by default the packaged one, of the DEV SRS.
 
     Raises:
         ConfigError: a DEV SRS on a chain that is not local, a verifier of another circuit, or a circuit that
@@ -157,7 +159,7 @@ def register_circuit(
     except TransactionReverted as error:
         if error.error != "UnknownCircuit":
             raise
-        verifier = _deploy_verifier(sender, verifier_code or packaged_verifier(circuit))
+        verifier = _deploy_verifier(sender, verifier_code(circuit, compiled))
         call = client.register_circuit(circuit.at(verifier))
         sender.send(f"circuit/{client.address}/{circuit_id.hex()}", call)
         return circuit_id
@@ -171,21 +173,34 @@ def register_circuit(
     return circuit_id
 
 
-def packaged_verifier(circuit: CircuitPins) -> bytes:
-    """Return the creation code of the packaged verifier.
+def verifier_code(circuit: CircuitPins, compiled: Path | None = None) -> bytes:
+    """Return the creation code of the circuit's verifier: the packaged one, or that in `compiled`.
 
     Raises:
-        ConfigError: it belongs to another circuit.
+        ConfigError: it belongs to another circuit, or the file holds none.
+        StateError: the file cannot be read.
     """
-    found = verifier_artefact()
+    found = verifier_artefact() if compiled is None else _read_verifier(compiled)
     expected = {"vk": circuit.vk_hash, "settings": circuit.settings_hash, "srs": circuit.srs_hash}
     if found["circuit"] != {name: digest.hex() for name, digest in expected.items()}:
         raise ConfigError(
-            f"the packaged verifier is of the circuit with vk {found['circuit']['vk']}, expected vk "
-            f"{circuit.vk_hash.hex()}; make one for your SRS: python -m zk0_proofs.solidity verifier.sol "
-            "--srs FILE, then node contracts/script/build_artifacts.js --verifier verifier.sol OUT.json"
+            f"{compiled or 'the packaged verifier'} is of the circuit with vk {found['circuit']['vk']}, "
+            f"expected vk {circuit.vk_hash.hex()}; make one for your SRS: python -m zk0_proofs.solidity "
+            "verifier.sol --srs FILE, then node contracts/script/build_artifacts.js --verifier verifier.sol "
+            "OUT.json, and set ZK0_AGGREGATOR_VERIFIER=OUT.json"
         )
     return bytes.fromhex(found["bytecode"].removeprefix("0x"))
+
+
+def _read_verifier(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = parse_json(read_limited(path, _VERIFIER_LIMIT_BYTES))
+        bytes.fromhex(found["bytecode"].removeprefix("0x")), found["circuit"]["vk"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path} is no compiled verifier ({error}); expected what build_artifacts.js --verifier wrote"
+        ) from error
+    return found
 
 
 def _deploy_verifier(sender: Sender, code: bytes) -> Address:

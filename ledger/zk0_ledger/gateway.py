@@ -6,7 +6,6 @@ paid one has a key in its address; so only calls that read are passed on, and on
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from zk0_proofs.errors import Zk0Error
+from zk0_proofs.files import parse_json
 
 READING_METHODS = frozenset(
     {
@@ -121,8 +121,8 @@ async def _reading_call(request: Request) -> dict[str, Any]:
         if len(content) > CALL_LIMIT_BYTES:
             raise HTTPException(413, f"a call has at most {CALL_LIMIT_BYTES} bytes")
     try:
-        call = json.loads(bytes(content))
-    except (ValueError, RecursionError) as error:
+        call = parse_json(bytes(content))
+    except ValueError as error:
         raise HTTPException(400, "expected one JSON-RPC call") from error
     if not isinstance(call, dict):
         raise HTTPException(400, "expected one JSON-RPC call, not several")

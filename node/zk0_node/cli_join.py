@@ -20,7 +20,10 @@ PolicyOption = Annotated[
     str | None, typer.Option(help="Public base policy. Default: fetched from the aggregator.")
 ]
 SrsOption = Annotated[Path | None, typer.Option(help="The ceremony's SRS for k = 14, off local chains.")]
-HomeOption = Annotated[Path | None, typer.Option(help="Folder of the node. Default: the user's data folder.")]
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(envvar="ZK0_NODE_HOME", help="Folder of the node. Default: the user's data folder."),
+]
 
 
 def node_home(home: Path | None) -> Path:
@@ -41,11 +44,15 @@ def join(
     policy: PolicyOption = None,
     srs: SrsOption = None,
     auditor: Annotated[
-        str | None, typer.Option(help="Address to whom drawn rows may be opened, camera frames included.")
+        str | None,
+        typer.Option(
+            help="Address to whom drawn rows may be opened, camera frames included; none for nobody any more."
+        ),
     ] = None,
     auditing: Annotated[
-        bool, typer.Option("--audit", help="Take part as auditor, with the base policy and without data.")
-    ] = False,
+        bool | None,
+        typer.Option("--audit/--no-audit", help="Take part as auditor, with the base policy and no data."),
+    ] = None,
     metrics_port: Annotated[
         int | None,
         typer.Option(min=0, max=65535, help="Port of Prometheus metrics on 127.0.0.1; 0 for none."),
@@ -55,7 +62,7 @@ def join(
     """Take part in a network until Ctrl-C; the next time without options.
 
     Writes a request for admission the first time: give it to the aggregator's operator. Campaigns that begin
-    after that include this node.
+    after that include this node. Options are kept in the node's folder until others are given.
 
     \b
     Examples:
@@ -73,14 +80,16 @@ def join(
         "policy": _absolute(policy),
         "srs": srs and srs.resolve(),
         "auditor": auditor,
-        "role": "auditor" if auditing else None,
+        "role": None if auditing is None else "auditor" if auditing else "member",
         "metrics_port": metrics_port,
     }
-    settings = accept_invitation(Home(node_home(home)), invite, overrides)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    serve(settings, typer.echo, stop)
+    own = Home(node_home(home))
+    with own.claimed():  # before anything of a node that runs is changed
+        settings = accept_invitation(own, invite, overrides)
+        stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        serve(settings, typer.echo, stop)
 
 
 def status(

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -50,9 +51,12 @@ REQUEST_NAME = "admission-request.json"
 BASE_LIMIT_BYTES = 8 * 1024**3
 """Of all files of a base policy; SmolVLA at full size has 2 GiB."""
 ADMISSION_DAYS = 30
+NOBODY = "none"
+"""Given as auditor, it takes back that shards may be opened."""
 
 _BASE_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}(/[A-Za-z0-9][A-Za-z0-9._-]{0,120}){0,3}")
 _MAX_BASE_FILES = 100
+_LISTING_LIMIT_BYTES = 64 * 1024
 _TIMEOUT_S = 30.0
 
 Progress = Callable[[int, int], None]
@@ -147,6 +151,8 @@ def accept_invitation(
             "install the same release of zk0"
         )
     values = known | _of_invitation(home, invitation) | {k: v for k, v in overrides.items() if v is not None}
+    if values.get("auditor") == NOBODY:
+        values["auditor"] = None
     if not values.get("policy"):
         cache = NodeSettings(**values | {"policy": "none"}).cache
         values["policy"] = str(fetch_base(invitation, home, cache, progress))
@@ -207,25 +213,21 @@ def fetch_base(invitation: Invitation, home: Home, cache: Path, progress: Progre
         verify: Any = ssl.create_default_context(cafile=home.authority) if invitation.ca_certificate else True
         with httpx.Client(base_url=invitation.services, verify=verify, timeout=_TIMEOUT_S) as client:
             _fetch_files(client, partial, progress)
+        _require_digest(partial, invitation.base_digest)
+        with suppress(OSError):  # another node on this machine was faster
+            partial.rename(folder)
     except (httpx.HTTPError, ValueError, OSError) as error:
         raise StateError(
             f"cannot fetch the base policy from {invitation.services}: {error}; check that the aggregator "
             "runs, that this machine reaches it, and that there is space"
         ) from error
-    _require_digest(partial, invitation.base_digest)
-    with suppress(OSError):  # another node on this machine was faster
-        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
 def _fetch_files(client: httpx.Client, folder: Path, progress: Progress) -> None:
-    listing = client.get("/base/")
-    listing.raise_for_status()
-    files = parse_json(listing.content[:65_536])
-    if not isinstance(files, dict) or len(files) > _MAX_BASE_FILES:
-        raise ValueError("the list of files is none")
-    if not all(_BASE_FILE.fullmatch(name) and isinstance(size, int) for name, size in files.items()):
-        raise ValueError("the list names a file that no base policy has")
+    files = _listed_files(client)
     total, done = sum(files.values()), 0
     if total > BASE_LIMIT_BYTES:
         raise ValueError(f"it has {total} bytes, expected at most {BASE_LIMIT_BYTES}")
@@ -241,6 +243,24 @@ def _fetch_files(client: httpx.Client, folder: Path, progress: Progress) -> None
                 stream.write(part)
                 done += len(part)
                 progress(done, total)
+
+
+def _listed_files(client: httpx.Client) -> dict[str, int]:
+    """Return names and sizes of the base's files, as the aggregator says them."""
+    content = bytearray()
+    with client.stream("GET", "/base/") as answer:
+        answer.raise_for_status()
+        for part in answer.iter_raw():
+            content += part
+            if len(content) > _LISTING_LIMIT_BYTES:
+                raise ValueError("the list of files is too long")
+    files = parse_json(bytes(content))
+    if not isinstance(files, dict) or len(files) > _MAX_BASE_FILES:
+        raise ValueError("the list of files is none")
+    for name, size in files.items():
+        if not _BASE_FILE.fullmatch(name) or type(size) is not int or size < 0:
+            raise ValueError("the list names a file that no base policy has")
+    return files
 
 
 def _require_digest(folder: Path, expected: Digest) -> None:

@@ -34,17 +34,18 @@ Say = Callable[[str], None]
 def serve(settings: NodeSettings, say: Say, stop: threading.Event) -> None:
     """Run the node's SuperNode until `stop` is set, whatever becomes of aggregator and network meanwhile.
 
+    The caller has claimed the node's home.
+
     Raises:
         Zk0Error: the node cannot take part as it is set up.
     """
     home, party = Home(settings.home), Party(settings)
-    with home.claimed():
-        say(f"node {party.address}")
-        _ask_for_admission(home, party, say)
-        write_status(home.folder, address=party.address, pid=os.getpid(), connected=False)
-        with shared_metrics(home.folder / "metrics", settings.metrics_port) as collecting:
-            os.environ.update(collecting)  # handed on to the processes that answer messages
-            _keep_running(settings, home, say, stop)
+    say(f"node {party.address}")
+    _ask_for_admission(home, party, say)
+    write_status(home.folder, address=party.address, pid=os.getpid(), connected=False)
+    with shared_metrics(home.folder / "metrics", settings.metrics_port) as collecting:
+        os.environ.update(collecting)  # handed on to the processes that answer messages
+        _keep_running(settings, home, say, stop)
 
 
 def _ask_for_admission(home: Home, party: Party, say: Say) -> None:

@@ -9,7 +9,9 @@ release is pinned and a test sends a foreign app (docs/adr/0015-deployment.md).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +26,8 @@ HOME_VARIABLE = "ZK0_NODE_HOME"
 HEARTBEAT_S = 10
 """The SuperLink takes a node for gone after two missed heartbeats, and lets it in again only then. Flower's
 30 s would keep a restarted node out for a minute."""
+SILENCE_S = 45
+"""Without an answer for so long a node counts as not connected; it asks every few seconds."""
 _LICENSE = {"valid_license": "zk0"}
 """Makes Flower ask `_is_own` about an app instead of a platform's signatures."""
 
@@ -43,12 +47,11 @@ def main() -> None:
     @contextmanager
     def watched(*arguments: Any, **options: Any) -> Iterator[Any]:
         with connect(*arguments, **options) as connection:
-            node_id, receive, send, get_run, get_fab, *others = connection
-            write_status(home, connected=True, node_id=str(node_id))
-            try:
+            node_id, *calls = connection
+            write_status(home, node_id=str(node_id))
+            with Contact(home) as contact:
+                receive, send, get_run, get_fab, *others = map(contact.told_by, calls)
                 yield (node_id, receive, send, get_run, _unsigned(get_fab), *others)
-            finally:
-                write_status(home, connected=False)
 
     def start_checked(**options: Any) -> None:
         start(**options | {"trusted_entities": {"zk0": "the installed app"}})
@@ -57,6 +60,47 @@ def main() -> None:
     supernode._verify_fab = lambda fab, _trusted: _is_own(fab.content)
     command.start_client_internal = start_checked
     command.flower_supernode()
+
+
+class Contact:
+    """Keeps the status true: Flower repeats a call for ever, so none ends when the aggregator is away."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._last = time.monotonic()
+        self._connected: bool | None = None
+        self._over = threading.Event()
+        self._watching = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Contact:
+        self._look()
+        self._watching.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._watching.join()
+        write_status(self._home, connected=False)
+
+    def told_by(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `call`, whose every return says that the aggregator has answered."""
+
+        def call_and_note(*arguments: Any, **options: Any) -> Any:
+            answer = call(*arguments, **options)
+            self._last = time.monotonic()
+            return answer
+
+        return call_and_note
+
+    def _watch(self) -> None:
+        while not self._over.wait(1.0):
+            self._look()
+
+    def _look(self) -> None:
+        connected = time.monotonic() - self._last < SILENCE_S
+        if connected is not self._connected:
+            self._connected = connected
+            write_status(self._home, connected=connected)
 
 
 def _unsigned(get_fab: Any) -> Any:

@@ -5,29 +5,35 @@ from __future__ import annotations
 import http.server
 import io
 import json
+import socket
 import threading
-import time
 import zipfile
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-import uvicorn
+from cryptography.hazmat.primitives.asymmetric import ec
 from eth_account import Account
+from flwr.supercore.date import now
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
 from zk0_aggregator.certificates import Certificates, prepare_certificates
-from zk0_aggregator.superlink import SECRET_HEADER, Door
+from zk0_aggregator.superlink import SECRET_HEADER, STRANGER_LIMIT_BYTES, Door
 from zk0_ledger.accounts import create_keystore, load_keystore
 from zk0_ledger.client import LedgerClient
 from zk0_ledger.entries import Call, RoundResult
 from zk0_ledger.gateway import Published, make_gateway
+from zk0_ledger.http_server import make_server, serving
 from zk0_ledger.manifests import ManifestAddress
 from zk0_ledger.processes import free_port
 from zk0_ledger.rpc import ANSWER_LIMIT_BYTES, connect
@@ -219,26 +225,9 @@ def test_a_run_that_the_ledger_does_not_know(reviewed: Stage, play: Play) -> Non
 @contextmanager
 def _served(app: ASGIApp, certificates: Certificates) -> Iterator[str]:
     """Serve an application under TLS and return its address."""
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            port=free_port(),
-            ssl_certfile=certificates.server,
-            ssl_keyfile=certificates.server_key,
-            log_config=None,
-            ws="none",
-        )
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    try:
-        yield f"https://127.0.0.1:{server.config.port}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    port = free_port()
+    with serving(make_server(app, port=port, certificate=certificates.server, key=certificates.server_key)):
+        yield f"https://127.0.0.1:{port}"
 
 
 def _gateway(ledger: Ledger, folder: Path) -> ASGIApp:
@@ -285,6 +274,27 @@ def test_a_call_that_writes(play: Play, ledger: Ledger, tmp_path: Path, attack: 
     play.note("services", answer.json()["error"])
 
 
+@pytest.mark.parametrize(
+    "attack", ['{"method":"eth_call","params":[NaN]}', '{"method":"eth_call","id":"\\ud800"}']
+)
+def test_a_call_that_no_json_can_hold(play: Play, ledger: Ledger, tmp_path: Path, attack: str) -> None:
+    """sends the chain {0}"""
+    with TestClient(_gateway(ledger, tmp_path)) as client:
+        answer = client.post("/rpc", content=attack)
+    assert answer.status_code == 400
+    play.note("services", answer.json()["error"])
+
+
+def test_connections_that_ask_nothing(play: Play, ledger: Ledger, tmp_path: Path) -> None:
+    """keeps connections to the services open without a word"""
+    port = free_port()
+    server = make_server(_gateway(ledger, tmp_path), port=port, idle_s=1)
+    with serving(server), socket.create_connection(("127.0.0.1", port)) as silent:
+        silent.settimeout(20)
+        assert silent.recv(1) == b""
+    play.note("services", "closed after a while without a request")
+
+
 @pytest.mark.parametrize("attack", ["/v1/control/start-run", "/v1/runtime/acquire-task", "/docs"])
 def test_the_operators_side_of_the_superlink(play: Play, attack: str) -> None:
     """asks the SuperLink for {0}"""
@@ -301,6 +311,37 @@ def test_the_operators_side_of_the_superlink(play: Play, attack: str) -> None:
     assert stolen.status_code == 404
     assert TestClient(door, client=("10.0.0.9", 50_000)).post("/v1/fleet/pull-messages").text == "in"
     play.note("SuperLink", "404 to other machines, and without the secret of the aggregator's home")
+
+
+def test_more_than_a_stranger_has_to_say(play: Play) -> None:
+    """sends the SuperLink a large body without being a registered node"""
+
+    async def read(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(str(len(await request.body())))
+
+    own, foreign = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
+    known = public_key_to_bytes(own.public_key())
+    state = SimpleNamespace(get_node_id_by_public_key=lambda key: 7 if key == known else None)
+    app = Starlette(routes=[Route("/{path:path}", read, methods=["POST"])])
+    app.state.linkstate_factory = SimpleNamespace(state=lambda: state)
+    client = TestClient(app, client=("10.0.0.9", 50_000))
+    app.add_middleware(Door, secret=b"secret")
+    enough, url = bytes(STRANGER_LIMIT_BYTES), "/v1/fleet/push-object"
+    assert client.post(url, content=enough).text == str(len(enough))
+    more = enough + b"1"
+    assert client.post(url, content=more, headers=_signed(own)).text == str(len(more))
+    for headers in ({}, _signed(foreign), _signed(own) | {"flwr-timestamp": "2026-01-01T00:00:00+00:00"}):
+        assert client.post(url, content=more, headers=headers).status_code == 413
+    play.note("SuperLink", f"413 after {len(enough)} bytes without a registered node's signature")
+
+
+def _signed(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
+    timestamp = now().isoformat()
+    return {
+        "flwr-public-key": b64encode(public_key_to_bytes(key.public_key())).decode(),
+        "flwr-signature": b64encode(sign_message(key, timestamp.encode())).decode(),
+        "flwr-timestamp": timestamp,
+    }
 
 
 def _bundle(**files: bytes) -> bytes:
@@ -364,7 +405,7 @@ def test_keys_in_what_is_kept_and_published(reviewed: Stage, play: Play) -> None
 
 
 @contextmanager
-def serving(answer: Callable[[str, bytes], bytes]) -> Iterator[str]:
+def answering(answer: Callable[[str, bytes], bytes]) -> Iterator[str]:
     """Serve `answer` of each request's path and body on a free port of this machine."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -402,7 +443,7 @@ def _rpc(result: object) -> Callable[[str, bytes], bytes]:
 
 def test_another_chain(play: Play) -> None:
     """runs an endpoint that serves another chain"""
-    with serving(_rpc("0x1")) as url, play.refused("ledger client", WrongChain, "serves chain 1"):
+    with answering(_rpc("0x1")) as url, play.refused("ledger client", WrongChain, "serves chain 1"):
         connect(url, 31337)
 
 
@@ -413,7 +454,7 @@ def test_a_chain_without_the_ledger(play: Play) -> None:
         method = json.loads(body)["method"]
         return _rpc("0x7a69" if method == "eth_chainId" else "0x")(path, body)
 
-    with serving(answer) as url:
+    with answering(answer) as url:
         client = LedgerClient(connect(url, 31337), "0x" + "22" * 20)
         with play.refused("ledger client", WrongChain):
             client.check_deployed()
@@ -434,14 +475,14 @@ def test_a_chain_without_the_ledger(play: Play) -> None:
 )
 def test_a_garbled_endpoint(play: Play, attack: str, content: bytes) -> None:
     """runs an endpoint that answers with {}"""
-    with serving(lambda *_: content) as url, play.refused("ledger client", LedgerError):
+    with answering(lambda *_: content) as url, play.refused("ledger client", LedgerError):
         connect(url, 31337)
 
 
 def test_a_manifest_that_is_too_large(play: Play) -> None:
     """serves a manifest that never ends"""
     content = b" " * (MANIFEST_LIMIT_BYTES + 2)
-    with serving(lambda *_: content) as url, play.refused("manifests", StateError, "more than"):
+    with answering(lambda *_: content) as url, play.refused("manifests", StateError, "more than"):
         ManifestAddress(url).find(keccak(b"any"), [])
 
 
@@ -453,9 +494,9 @@ def test_another_manifest_at_the_address(reviewed: Stage, play: Play) -> None:
     content = manifest_bytes(reviewed.manifest)
     client, campaign = reviewed.network.chain.client, reviewed.facts.campaign
     digest = manifest_digest(reviewed.manifest)
-    with serving(lambda *_: content) as url:
+    with answering(lambda *_: content) as url:
         assert require_published(client, ManifestAddress(url), campaign, 1, digest) == content
     changed = content.replace(b'"averaged":true', b'"averaged":false')
     assert changed != content
-    with serving(lambda *_: changed) as url, play.refused("node", LedgerError, "the ledger has"):
+    with answering(lambda *_: changed) as url, play.refused("node", LedgerError, "the ledger has"):
         require_published(client, ManifestAddress(url), campaign, 1, digest)

@@ -18,6 +18,7 @@ from flwr.proto.control_pb2 import StartRunRequest
 from flwr.supercore.fab import Fab
 
 from tests.machines import (
+    DEMONSTRATIONS,
     RECORDINGS,
     AggregatorMachine,
     NodeMachine,
@@ -184,7 +185,11 @@ def test_an_ejected_node_is_let_in_again_with_another_key(network: Network) -> N
 
 def test_a_second_program_on_one_home_is_refused(network: Network) -> None:
     node = network.nodes[0]
-    done = node.run("zk0-node", "join", "--home", str(node.home))
+    settings = (node.home / "node.json").read_bytes()
+    done = node.run(
+        "zk0-node", "join", "--home", str(node.home), "--data", str(DEMONSTRATIONS / RECORDINGS[2])
+    )
     assert (done.returncode, "runs at" in done.stderr) == (4, True), done.stderr
+    assert (node.home / "node.json").read_bytes() == settings  # of the node that runs
     done = network.aggregator.run("zk0-aggregator", "up", "--home", str(network.aggregator.home))
     assert (done.returncode, "runs at" in done.stderr) == (4, True), done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 import zk0_aggregator.conductor as conductor_module
 from zk0_aggregator.campaign_folders import CampaignFolder, CampaignFolders
-from zk0_aggregator.conductor import MAX_STARTS, STARTING_S, Conductor
+from zk0_aggregator.conductor import LONGEST_PAUSE_S, MAX_STARTS, STARTING_S, Conductor
 from zk0_aggregator.config import AggregatorSettings
 from zk0_aggregator.run import Plan
 from zk0_proofs.errors import StateError
@@ -121,6 +122,13 @@ def control(monkeypatch: pytest.MonkeyPatch) -> FakeControl:
     return fake
 
 
+def test_campaigns_asked_for_in_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    folders = CampaignFolders(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        names = {found.name for found in pool.map(folders.ask_for, [plan(tmp_path)] * 16)}
+    assert len(names) == len(folders.all()) == 16
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
@@ -152,12 +160,15 @@ def test_a_campaign_is_started_once_while_its_process_begins(
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_campaign_whose_leader_died_is_started_at_once(tmp_path: Path, control: FakeControl) -> None:
+def test_a_campaign_whose_leader_died_is_started_at_once(
+    tmp_path: Path, control: FakeControl, clock: list[float]
+) -> None:
     campaign, conductor = asked(tmp_path)
     conductor.tick()
     with campaign.led():
         conductor.tick()
         assert len(control.started) == 1
+    clock[0] += 0.5
     conductor.tick()
     assert len(control.started) == 2
     assert control.stopped == 2  # whatever is left of the run before
@@ -169,9 +180,42 @@ def test_a_campaign_that_gets_nowhere_is_given_up(
     campaign, conductor = asked(tmp_path)
     for _ in range(MAX_STARTS + 3):
         conductor.tick()
-        clock[0] += STARTING_S + 1
+        clock[0] += LONGEST_PAUSE_S
     assert len(control.started) == MAX_STARTS
     assert "without finishing another step" in (campaign.failure or "")
+    campaign.resume()
+    conductor.tick()
+    assert len(control.started) == MAX_STARTS + 1
+
+
+def test_a_chain_may_be_away_for_half_an_hour(
+    tmp_path: Path, control: FakeControl, clock: list[float]
+) -> None:
+    campaign, conductor = asked(tmp_path)
+    for _ in range(3600):
+        conductor.tick()
+        if campaign.is_open:
+            with campaign.led():  # it finds no chain, and ends
+                conductor.tick()
+        clock[0] += 0.5
+    assert campaign.is_open
+
+
+def test_a_superlink_that_takes_no_run_costs_no_start(
+    tmp_path: Path, control: FakeControl, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign, conductor = asked(tmp_path)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(control, "start_run", _refuse)
+        for _ in range(10 * MAX_STARTS):
+            conductor.tick()
+            clock[0] += 0.5
+    conductor.tick()
+    assert (campaign.is_open, control.started) == (True, [campaign.name])
+
+
+def _refuse(_campaign: str) -> int:
+    raise StateError("database is locked")
 
 
 def test_a_campaign_that_gets_on_is_never_given_up(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from eth_abi import encode
 
+from tests.ledger_parties import CIRCUIT
 from zk0_ledger.accounts import create_keystore, dev_account, load_keystore, read_password
 from zk0_ledger.anvil import find_anvil
-from zk0_ledger.client import artefact
+from zk0_ledger.client import artefact, verifier_artefact
 from zk0_ledger.config import load_config
+from zk0_ledger.deploy import verifier_code
 from zk0_ledger.manifests import ManifestStore
 from zk0_ledger.reverts import SENTENCES, RevertDecoder
 from zk0_ledger.rpc import without_secrets
@@ -70,6 +73,7 @@ def test_all_wrong_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -
         ({"rpc_url": "http://localhost:1"}, "set ZK0_LEDGER_CHAIN_ID too"),
         ({"chain_id": 1}, "set ZK0_LEDGER_RPC_URL too"),
         ({"colour": "red"}, "ZK0_LEDGER_COLOUR"),
+        ({"rpc_url": "http://localhost:99999", "chain_id": 1}, "ZK0_LEDGER_RPC_URL"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, object], words: str) -> None:
@@ -261,3 +265,22 @@ def test_every_reason_has_words() -> None:
 
 def test_csv_of_nothing_is_empty() -> None:
     assert to_csv([]) == ""
+
+
+# The verifier of another reference string
+
+
+def test_a_verifier_of_another_circuit_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "verifier.json"
+    file.write_text(json.dumps(verifier_artefact()))
+    assert verifier_code(CIRCUIT, file) == verifier_code(CIRCUIT)
+    other = replace(CIRCUIT, srs_hash=keccak(b"another string"))
+    with pytest.raises(ConfigError, match="ZK0_AGGREGATOR_VERIFIER"):
+        verifier_code(other, file)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"bytecode": "0xzz", "circuit": {}}'])
+def test_a_file_that_is_no_verifier_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "verifier.json").write_text(content)
+    with pytest.raises(ConfigError, match="is no compiled verifier"):
+        verifier_code(CIRCUIT, tmp_path / "verifier.json")

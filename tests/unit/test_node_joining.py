@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import ssl
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from eth_account import Account
 
+import zk0_node.joining as joining_module
 from zk0_aggregator.certificates import prepare_certificates
 from zk0_node.flower_app import app_bundle, app_digest, require_own_app
-from zk0_node.joining import Home, accept_invitation, prepare_supernode_key
+from zk0_node.joining import Home, accept_invitation, fetch_base, prepare_supernode_key
 from zk0_node.status import read_status, working, write_status
-from zk0_proofs.errors import ConfigError, IdentityError, ProofRejected, StateError
+from zk0_proofs.errors import ConfigError, DataError, IdentityError, ProofRejected, StateError
 from zk0_proofs.invitation import (
     AdmissionRequest,
     Invitation,
@@ -95,6 +99,41 @@ def test_the_base_of_another_invitation_is_not_kept(tmp_path: Path) -> None:
     first(tmp_path)
     with pytest.raises(StateError, match="cannot fetch the base policy"):
         accept(tmp_path, invitation(base_digest=Digest(b"\1" * 32), services="http://127.0.0.1:9"))
+
+
+@pytest.mark.parametrize("words", ["none", None])
+def test_a_consent_to_audits_stays_until_it_is_taken_back(tmp_path: Path, words: str | None) -> None:
+    first(tmp_path, auditor=LEDGER)
+    assert accept(tmp_path).auditor == LEDGER
+    assert accept(tmp_path, auditor=words).auditor == (None if words else LEDGER)
+
+
+LISTINGS: dict[str, Any] = {
+    "a size below zero": {"config.json": 10**15, "model.safetensors": -(10**15)},
+    "a size in words": {"config.json": "1"},
+    "a size that is none": {"config.json": True},
+    "a path upwards": {"../config.json": 1},
+    "a list": ["config.json"],
+    "an endless list": {f"{number}": 1 for number in range(20_000)},
+    "more than was said": {"config.json": 3},
+    "the wrong base": {"config.json": 4},
+}
+
+
+@pytest.mark.parametrize("listing", LISTINGS)
+def test_a_fetch_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listing: str
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        content = json.dumps(LISTINGS[listing]).encode() if request.url.path == "/base/" else b"{  }"
+        return httpx.Response(200, content=iter([content]))
+
+    served = partial(httpx.Client, transport=httpx.MockTransport(answer))
+    monkeypatch.setattr(joining_module.httpx, "Client", served)
+    found = invitation(services="http://aggregator.example.org", ca_certificate="")
+    with pytest.raises((StateError, DataError)):
+        fetch_base(found, Home(tmp_path / "home"), tmp_path / "cache")
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
 def test_without_an_invitation_nothing_is_joined(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def test_json_holds_the_exception_after_another_formatter_had_it() -> None:
         "asked https://rpc.example/v3/hunter20123456789abcdef: timed out",
         "GET https://rpc.example/?apikey=hunter2&x=1",
         "url: /logs?access_token=hunter2",
+        "HTTPSConnectionPool(host='rpc.example', port=443): Max retries exceeded with url: /v3/hunter2 (no)",
     ],
 )
 def test_credentials_of_addresses_are_left_out(formatter: logging.Formatter, message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,14 @@ def test_an_error_is_a_json_line_where_all_lines_are(
     monkeypatch.setattr(sys, "argv", ["zk0-node", "--verbose"])
     ended(lambda: run_program(fail))
     assert "in fail" in json.loads(capsys.readouterr().err)["exception"]
+
+
+def test_what_the_system_refuses_is_one_line_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(lambda: run_program((tmp_path / "none").read_bytes)) == StateError.exit_code
+    assert ended(lambda: run_program(lambda: sqlite3.connect(tmp_path / "no" / "db"))) == StateError.exit_code
+    missing, database = capsys.readouterr().err.splitlines()
+    assert missing.startswith("error: [Errno 2] No such file or directory")
+    assert database.startswith("error: unable to open database file; check")
 
 
 PROGRAMS = {

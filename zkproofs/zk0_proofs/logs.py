@@ -52,6 +52,8 @@ _SECRETS = (
         re.compile(r"(\bhttps?://[^\s?#'\"]{0,200}?/)[\w-]{20,200}(?=[\s/?#'\"),;:]|\.?$|\.\s)", re.I),
         rf"\1{HIDDEN}",
     ),
+    # urllib3 tells the path apart from its host.
+    (re.compile(r"(\bwith url: /)[^\s'\")]{1,1000}", re.I), rf"\1{HIDDEN}"),
 )
 
 

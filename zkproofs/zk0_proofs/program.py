@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import sys
 import traceback
 from collections.abc import Callable
 
-from .errors import Zk0Error
+from .errors import StateError, Zk0Error
 from .logs import writes_json
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,11 @@ def run_program(app: Callable[[], object]) -> None:
     except Zk0Error as error:
         _tell(error, in_full="--verbose" in sys.argv)
         sys.exit(error.exit_code)
+    except (OSError, sqlite3.Error) as error:
+        # Where an own message would help more it is raised there; no operator has use for a traceback.
+        told = StateError(f"{error}; check the files of its home, their owner and the space on the disk")
+        _tell(told, in_full="--verbose" in sys.argv)
+        sys.exit(told.exit_code)
 
 
 def _tell(error: Zk0Error, *, in_full: bool) -> None:
