@@ -25,10 +25,18 @@ _TRIES = 5
 _FIRST_WAIT_S = 0.25
 
 
-def connect(url: str, chain_id: int | None = None, ca_file: Path | None = None) -> Web3:
+def connect(
+    url: str,
+    chain_id: int | None = None,
+    ca_file: Path | None = None,
+    *,
+    tries: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Web3:
     """Return a connection to the chain at `url`, checked to be `chain_id` if one is given.
 
-    With `ca_file` the endpoint's certificate has to be signed by that authority, and by no other.
+    With `ca_file` the endpoint's certificate has to be signed by that authority, and by no other. A call is
+    tried `tries` times, with growing pauses.
 
     Raises:
         ChainUnreachable: no answer.
@@ -36,12 +44,12 @@ def connect(url: str, chain_id: int | None = None, ca_file: Path | None = None) 
     """
     retries = ExceptionRetryConfiguration(
         errors=(requests.ConnectionError, requests.Timeout, requests.HTTPError, TransportError),
-        retries=_TRIES,
+        retries=tries or _TRIES,
         backoff_factor=_FIRST_WAIT_S,
     )
     provider = HTTPProvider(
         url,
-        request_kwargs={"timeout": TIMEOUT_S},
+        request_kwargs={"timeout": timeout_s},
         exception_retry_configuration=retries,
         session=_sized_session(ca_file),
     )
@@ -103,7 +111,7 @@ def chain_errors(action: str, url: str, decoder: RevertDecoder | None = None) ->
     except (requests.RequestException, TransportError, TimeExhausted, ConnectionError) as error:
         raise ChainUnreachable(
             f"{action}: no answer from {without_secrets(url)} ({type(error).__name__}); "
-            "check ZK0_LEDGER_RPC_URL and that the endpoint runs"
+            "check that it runs and is the one meant (ZK0_LEDGER_RPC_URL; for a node its aggregator)"
         ) from error
     except Web3RPCError as error:
         raise LedgerError(f"{action}: {without_secrets(url)} answered with an error: {error}") from error

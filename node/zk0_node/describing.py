@@ -14,6 +14,9 @@ from .config import NodeSettings
 from .joining import Home
 from .status import read_status
 
+_PATIENCE_S = 5.0
+"""Nobody waits longer for a status."""
+
 
 def describe(folder: Path) -> dict[str, Any]:
     """Return the state of the node at `folder` as a document.
@@ -46,7 +49,7 @@ def describe(folder: Path) -> dict[str, Any]:
 def _on_ledger(settings: NodeSettings, node: Address) -> str:
     """Return the node's status in words, or why it is unknown: the ledger may be away."""
     try:
-        web3 = connect(settings.rpc_url, settings.chain_id, settings.ca_file)
+        web3 = connect(settings.rpc_url, settings.chain_id, settings.ca_file, tries=1, timeout_s=_PATIENCE_S)
         return LedgerClient(web3, settings.ledger).node_of(node).name.lower()
     except Zk0Error as error:
         return f"unknown: {error}"
