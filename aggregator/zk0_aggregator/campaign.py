@@ -176,7 +176,7 @@ def _require_bound(admitted: str | None, offered: str) -> None:
         raise ProofRejected(
             0,
             f"its SuperNode was admitted for {admitted or 'no address'}, expected {offered}; "
-            "admit the request of a node with that key",
+            "another address needs a --home of its own, and admission",
         )
 
 

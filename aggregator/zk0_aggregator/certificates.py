@@ -24,7 +24,7 @@ from zk0_proofs.files import read_limited, write_atomic
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 365
-RENEW_DAYS = SERVER_DAYS // 2
+RENEW_DAYS = SERVER_DAYS - 30
 """A server certificate that ends within this time is made anew at the next start; nodes notice nothing."""
 
 _LIMIT_BYTES = 16 * 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,7 +70,7 @@ class AggregatorSettings(BaseSettings):
     # Seeds the local chain's keys and block times: reproducible, insecure.
     insecure_seed: Annotated[int, Field(ge=0)] | None = None
 
-    # The chain as the running aggregator uses it; ZK0_LEDGER_* unless it is told here.
+    # What is ZK0_LEDGER_* otherwise: rpc_url, chain_id, address, keystore, password_file and so on.
     chain: LedgerConfig | None = None
 
     @property
@@ -107,12 +108,17 @@ class AggregatorSettings(BaseSettings):
         Raises:
             ConfigError: a ZK0_LEDGER_* variable is wrong.
         """
-        if self.chain is not None:
-            return self.chain
+        return self.chain or self._ledger_config({})
+
+    def _ledger_config(self, told: Mapping[str, Any]) -> LedgerConfig:
         is_default = self.home == default_aggregator_home().resolve()
-        return load_ledger_config(
-            home=default_home() if is_default else self.home / "chain", seed=self.insecure_seed
-        )
+        home = default_home() if is_default else self.home / "chain"
+        return load_ledger_config(**{"home": home, "seed": self.insecure_seed, **told})
+
+    def with_whole_chain(self) -> AggregatorSettings:
+        """Return the settings with what `chain` leaves open."""
+        told = {} if self.chain is None else self.chain.model_dump(exclude_unset=True)
+        return self.model_copy(update={"chain": self._ledger_config(told)})
 
 
 def _bracketed(host: str) -> str:
@@ -129,7 +135,8 @@ def load_settings(home: Path | None = None, **overrides: Any) -> AggregatorSetti
         folder = (AggregatorSettings() if home is None else AggregatorSettings(home=home)).home
         values = _read(folder / SETTINGS_FILE) | {"home": folder}
         values.update({name: value for name, value in overrides.items() if value not in (None, (), [])})
-        return AggregatorSettings(**values)
+        settings = AggregatorSettings(**values)
+        return settings if settings.chain is None else settings.with_whole_chain()
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all'}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"settings of the aggregator: {problems}") from error

@@ -102,8 +102,9 @@ class FlowerControl:
                 return int(self._client.RegisterNode(request).node_id)
         except StateError as error:
             raise StateError(
-                f"the SuperLink takes no SuperNode {name} with this key; was it ejected? Let the "
-                f'node run "zk0-node join" again, which makes a new one, and send its new request ({error})'
+                f"the SuperLink takes no SuperNode {name} with this key; was it ejected? Let the node run "
+                f'"zk0-node join" again, which makes a new one if it was connected before, else remove '
+                f"supernode.key from its home first, and send its new request ({error})"
             ) from error
 
     def unregister(self, node_id: int) -> None:

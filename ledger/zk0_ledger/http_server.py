@@ -1,4 +1,4 @@
-"""The HTTP server of page and services: connections are bounded, and dropped if they ask nothing."""
+"""The HTTP server of page and services: connections are bounded, and closed if they ask nothing in time."""
 
 from __future__ import annotations
 
@@ -21,13 +21,34 @@ _KEEP_ALIVE_S = 10
 
 
 class _Impatient(H11Protocol):
-    """Uvicorn waits for ever for the first request of a connection."""
+    """Closes a connection whose next request is not there in full in time; uvicorn would wait for ever."""
+
+    _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        self._expect_request()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+    def _expect_request(self) -> None:
+        self._forget_deadline()
+        self._deadline = self.loop.call_later(self.timeout_keep_alive, self._give_up)
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _give_up(self) -> None:
+        is_answered = self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
+        if not is_answered:
+            self.transport.abort()
 
 
 def make_server(
@@ -42,7 +63,7 @@ def make_server(
 ) -> uvicorn.Server:
     """Return a server of `app`, with TLS if there is a certificate.
 
-    Beyond `most_connections` it answers 503; one without a request for `idle_s` is closed.
+    Beyond `most_connections` it answers 503; one whose next request takes longer than `idle_s` is closed.
     """
     settings = uvicorn.Config(
         app,

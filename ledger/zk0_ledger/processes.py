@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,7 +30,8 @@ _PR_SET_PDEATHSIG = 1
 _WATCH_S = 0.2
 _GRACE_S = 10.0
 _LOG_LIMIT_BYTES = 10 * 1024 * 1024
-"""A larger log is put aside at the next start, in place of the one before it."""
+"""A larger log is put aside."""
+_LOG_LOOK_S = 10.0
 
 _Started = Annotated[str, Field(min_length=1)]
 """Start time of a process. `start_time` is empty for a dead one, which must not pass for the one meant."""
@@ -128,8 +130,7 @@ def logged_process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process that writes to `log` and ends, with all that it has forked, with the body or with us."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
-        log.replace(log.with_suffix(".log.1"))
+    keep_short(log)
     with log.open("ab") as stream:
         process = subprocess.Popen(
             command,
@@ -140,9 +141,12 @@ def logged_process(
             start_new_session=True,
             preexec_fn=die_with_parent(os.getpid()),
         )
+    over = threading.Event()
+    threading.Thread(target=_keep_short_until, args=(log, over), daemon=True).start()
     try:
         yield process
     finally:
+        over.set()
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=_GRACE_S)
@@ -150,6 +154,19 @@ def logged_process(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def keep_short(log: Path, limit_bytes: int = _LOG_LIMIT_BYTES) -> None:
+    """Put the content of a long log aside, in place of what was before; whoever appends to it goes on."""
+    with suppress(OSError):
+        if log.exists() and log.stat().st_size > limit_bytes:
+            shutil.copyfile(log, log.with_suffix(".log.1"))
+            os.truncate(log, 0)
+
+
+def _keep_short_until(log: Path, over: threading.Event) -> None:
+    while not over.wait(_LOG_LOOK_S):
+        keep_short(log)
 
 
 def die_with(pid: int) -> None:

@@ -62,7 +62,8 @@ def join(
     """Take part in a network until Ctrl-C; the next time without options.
 
     Writes a request for admission the first time: give it to the aggregator's operator. Campaigns that begin
-    after that include this node. Options are kept in the node's folder until others are given.
+    after that include this node. Settings are kept in the node's folder as they were the first time; options
+    change them.
 
     \b
     Examples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -77,11 +78,20 @@ def load_settings(path: Path | None, **overrides: Any) -> NodeSettings:
     """
     values = _read(path) if path else {}
     values.update({name: value for name, value in overrides.items() if value is not None})
+    return settings_of(values, str(path or "(environment)"))
+
+
+def settings_of(values: Mapping[str, Any], source: str) -> NodeSettings:
+    """Return the settings that `values` are, completed by the environment; None is a value too.
+
+    Raises:
+        ConfigError: a setting is missing, unknown or out of range.
+    """
     try:
         return NodeSettings(**values)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all'}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"settings {path or '(environment)'}: {problems}") from error
+        raise ConfigError(f"settings {source}: {problems}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from .joining import Home
 from .status import read_status
 
 _PATIENCE_S = 5.0
-"""Nobody waits longer for a status."""
+"""For each answer: whoever asks for a status does not wait for minutes."""
 
 
 def describe(folder: Path) -> dict[str, Any]:

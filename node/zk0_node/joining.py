@@ -38,7 +38,7 @@ from zk0_proofs.signatures import Registration, sign
 from zk0_proofs.types import Digest
 
 from .bases import PublicBase
-from .config import NodeSettings, load_settings
+from .config import NodeSettings, load_settings, settings_of
 from .flower_app import app_digest
 from .party import Party
 from .status import read_status, write_status
@@ -156,7 +156,7 @@ def accept_invitation(
     if not values.get("policy"):
         cache = NodeSettings(**values | {"policy": "none"}).cache
         values["policy"] = str(fetch_base(invitation, home, cache, progress))
-    settings = load_settings(None, **values)
+    settings = settings_of(values, f"of {home.folder}")
     if settings.keystore is None or settings.password_file is None:
         raise ConfigError(
             "a node works unattended: give --keystore FILE and --password-file FILE (mode 600); "
@@ -327,5 +327,5 @@ def write_request(home: Home, party: Party) -> Path:
 
 
 def _was_connected(home: Home) -> bool:
-    """Return whether the SuperNode's key was ever let in; one that waits for its admission is kept."""
+    """Return whether the SuperNode ever connected with its key; one that waits for its admission is kept."""
     return read_status(home.folder).get("node_id", "unknown") is not None

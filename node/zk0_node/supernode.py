@@ -27,7 +27,7 @@ HEARTBEAT_S = 10
 """The SuperLink takes a node for gone after two missed heartbeats, and lets it in again only then. Flower's
 30 s would keep a restarted node out for a minute."""
 SILENCE_S = 45
-"""Without an answer for so long a node counts as not connected; it asks every few seconds."""
+"""Without an answered heartbeat for so long a node counts as not connected."""
 _LICENSE = {"valid_license": "zk0"}
 """Makes Flower ask `_is_own` about an app instead of a platform's signatures."""
 
@@ -42,15 +42,17 @@ def main() -> None:
         import_module(module).HEARTBEAT_DEFAULT_INTERVAL = HEARTBEAT_S  # type: ignore[attr-defined]
 
     home = Path(os.environ[HOME_VARIABLE])
+    contact = Contact(home)
+    client: Any = import_module("flwr.supernode.fleet_http_client").FleetHttpClient
+    client.SendNodeHeartbeat = contact.told_by(client.SendNodeHeartbeat)
     connect, start = supernode.http_request_response, command.start_client_internal
 
     @contextmanager
     def watched(*arguments: Any, **options: Any) -> Iterator[Any]:
         with connect(*arguments, **options) as connection:
-            node_id, *calls = connection
+            node_id, receive, send, get_run, get_fab, *others = connection
             write_status(home, node_id=str(node_id))
-            with Contact(home) as contact:
-                receive, send, get_run, get_fab, *others = map(contact.told_by, calls)
+            with contact:
                 yield (node_id, receive, send, get_run, _unsigned(get_fab), *others)
 
     def start_checked(**options: Any) -> None:
@@ -67,15 +69,16 @@ class Contact:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._last = time.monotonic()
+        self._last = 0.0
         self._connected: bool | None = None
         self._over = threading.Event()
-        self._watching = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Contact:
+    def __enter__(self) -> None:
+        self._last, self._connected = time.monotonic(), None
+        self._over.clear()
+        self._watching = threading.Thread(target=self._watch, daemon=True)
         self._look()
         self._watching.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()

@@ -285,14 +285,27 @@ def test_a_call_that_no_json_can_hold(play: Play, ledger: Ledger, tmp_path: Path
     play.note("services", answer.json()["error"])
 
 
-def test_connections_that_ask_nothing(play: Play, ledger: Ledger, tmp_path: Path) -> None:
-    """keeps connections to the services open without a word"""
+_STALLING = {
+    "without a word": b"",
+    "after a letter": b"G",
+    "within a header": b"POST /rpc HTTP/1.1\r\nHost: x\r\nContent-",
+    "within a body": b"POST /rpc HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+    "after an answer": b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("attack", _STALLING)
+def test_a_connection_that_is_kept_open(play: Play, ledger: Ledger, tmp_path: Path, attack: str) -> None:
+    """keeps a connection to the services open {0}"""
     port = free_port()
     server = make_server(_gateway(ledger, tmp_path), port=port, idle_s=1)
-    with serving(server), socket.create_connection(("127.0.0.1", port)) as silent:
-        silent.settimeout(20)
-        assert silent.recv(1) == b""
-    play.note("services", "closed after a while without a request")
+    with serving(server), socket.create_connection(("127.0.0.1", port)) as slow:
+        slow.settimeout(20)
+        slow.sendall(_STALLING[attack])
+        with suppress(ConnectionResetError):
+            while slow.recv(4096):
+                pass
+    play.note("services", "closed when the next request is not there in time")
 
 
 @pytest.mark.parametrize("attack", ["/v1/control/start-run", "/v1/runtime/acquire-task", "/docs"])

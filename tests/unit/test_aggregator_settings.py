@@ -46,7 +46,8 @@ def test_the_file_may_hold_every_setting(tmp_path: Path) -> None:
     )
     found = load_settings(tmp_path)
     assert (found.superlink, found.is_nameless) == ("zk0.example.org:9092", False)
-    assert found.ledger_config().chain_id == 1
+    chain = found.ledger_config()
+    assert (chain.chain_id, chain.home) == (1, tmp_path / "chain")
     assert load_settings(tmp_path / "other", host="0.0.0.0").is_nameless
 
 

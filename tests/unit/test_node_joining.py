@@ -102,10 +102,15 @@ def test_the_base_of_another_invitation_is_not_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", ["none", None])
-def test_a_consent_to_audits_stays_until_it_is_taken_back(tmp_path: Path, words: str | None) -> None:
-    first(tmp_path, auditor=LEDGER)
+def test_a_consent_to_audits_stays_until_it_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str | None
+) -> None:
+    monkeypatch.setenv("ZK0_NODE_AUDITOR", LEDGER)
+    first(tmp_path)
     assert accept(tmp_path).auditor == LEDGER
-    assert accept(tmp_path, auditor=words).auditor == (None if words else LEDGER)
+    expected = None if words else LEDGER
+    assert accept(tmp_path, auditor=words).auditor == expected
+    assert (accept(tmp_path).auditor, Home(tmp_path / "home").settings().auditor) == (expected, expected)
 
 
 LISTINGS: dict[str, Any] = {

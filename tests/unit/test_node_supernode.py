@@ -19,11 +19,12 @@ def test_an_aggregator_that_falls_silent_is_noticed(tmp_path: Path, monkeypatch:
     def connected() -> bool:
         return bool(read_status(tmp_path)["connected"])
 
-    with Contact(tmp_path) as contact:
-        receive = contact.told_by(lambda: "a message")
+    contact = Contact(tmp_path)
+    beat = contact.told_by(lambda: "alive")
+    with contact:
         assert connected()
         now[0] += SILENCE_S
         wait_until("the silence is noticed", lambda: not connected(), 10)
-        assert receive() == "a message"
+        assert beat() == "alive"
         wait_until("the answer is noticed", connected, 10)
     assert not connected()

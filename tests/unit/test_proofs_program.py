@@ -21,8 +21,8 @@ from zk0_proofs.program import run_program
 pytestmark = pytest.mark.usefixtures("logging_restored")
 
 
-def fail() -> None:
-    raise StateError("the disk is full;\nmake room")
+def fail(error: Exception | None = None) -> None:
+    raise error or StateError("the disk is full;\nmake room")
 
 
 def ended(run: Callable[[], None]) -> int:
@@ -56,9 +56,12 @@ def test_an_error_is_a_json_line_where_all_lines_are(
 def test_what_the_system_refuses_is_one_line_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(lambda: run_program((tmp_path / "none").read_bytes)) == StateError.exit_code
     assert ended(lambda: run_program(lambda: sqlite3.connect(tmp_path / "no" / "db"))) == StateError.exit_code
-    missing, database = capsys.readouterr().err.splitlines()
-    assert missing.startswith("error: [Errno 2] No such file or directory")
-    assert database.startswith("error: unable to open database file; check")
+    refused = ConnectionRefusedError("no answer, with url: /v3/hunter2 (refused)")
+    assert ended(lambda: run_program(lambda: fail(refused))) == StateError.exit_code
+    missing, database, network = capsys.readouterr().err.splitlines()
+    assert missing.startswith("error: FileNotFoundError: [Errno 2] No such file or directory")
+    assert database.startswith("error: OperationalError: unable to open database file; check the file")
+    assert network == "error: ConnectionRefusedError: no answer, with url: /*** (refused)"
 
 
 PROGRAMS = {

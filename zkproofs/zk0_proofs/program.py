@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sqlite3
 import sys
@@ -9,7 +10,9 @@ import traceback
 from collections.abc import Callable
 
 from .errors import StateError, Zk0Error
-from .logs import writes_json
+from .logs import without_credentials, writes_json
+
+_OF_FILES = (errno.EACCES, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS)
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +26,10 @@ def run_program(app: Callable[[], object]) -> None:
         sys.exit(error.exit_code)
     except (OSError, sqlite3.Error) as error:
         # Where an own message would help more it is raised there; no operator has use for a traceback.
-        told = StateError(f"{error}; check the files of its home, their owner and the space on the disk")
+        logger.info("where it arose", exc_info=True)
+        is_of_file = isinstance(error, sqlite3.Error) or error.filename or error.errno in _OF_FILES
+        hint = "; check the file, its owner and the space on its disk" if is_of_file else ""
+        told = StateError(f"{type(error).__name__}: {error}{hint}")
         _tell(told, in_full="--verbose" in sys.argv)
         sys.exit(told.exit_code)
 
@@ -34,4 +40,4 @@ def _tell(error: Zk0Error, *, in_full: bool) -> None:
         return
     if in_full:
         traceback.print_exc()
-    sys.stderr.write(f"error: {error}\n")
+    sys.stderr.write(f"error: {without_credentials(str(error))}\n")
