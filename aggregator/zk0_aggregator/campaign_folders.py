@@ -156,9 +156,8 @@ class CampaignFolders:
     def ask_for(self, plan: Plan) -> CampaignFolder:
         """Return a new campaign's folder."""
         folder = self._new_folder()
-        name = folder.name
         # The random part keeps the outbox keys of two campaigns apart on one ledger.
-        marker = {"id": f"{name}-{secrets.token_hex(4)}"}
+        marker = {"id": f"{folder.name}-{secrets.token_hex(4)}"}
         write_atomic(folder / "run.json", json.dumps(marker).encode())
         arrays_folder(self._home).mkdir(exist_ok=True)
         (folder / "arrays").symlink_to(Path("..") / ".." / arrays_folder(self._home).name)
@@ -170,11 +169,12 @@ class CampaignFolders:
         """Return a folder that no other command has at the same moment."""
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         self._folder.mkdir(parents=True, exist_ok=True)
-        for name in itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2))):
+        names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
+        while True:
+            folder = self._folder / next(names)
             with contextlib.suppress(FileExistsError):
-                (self._folder / name).mkdir()
-                return self._folder / name
-        raise AssertionError  # the names do not end
+                folder.mkdir()
+                return folder
 
     def all(self) -> list[CampaignFolder]:
         """Return the campaigns, the oldest first."""

@@ -69,7 +69,6 @@ class AggregatorSettings(BaseSettings):
     auditor: ChecksumAddress | None = None
     # Seeds the local chain's keys and block times: reproducible, insecure.
     insecure_seed: Annotated[int, Field(ge=0)] | None = None
-
     # What is ZK0_LEDGER_* otherwise: rpc_url, chain_id, address, keystore, password_file and so on.
     chain: LedgerConfig | None = None
 

@@ -6,14 +6,15 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from eth_abi.abi import encode as abi_encode
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from zk0_proofs.digest import keccak
+from zk0_proofs.encoding import first_problem
 from zk0_proofs.errors import ConfigError, StateError, TransactionReverted
-from zk0_proofs.files import parse_json, read_limited, write_atomic
+from zk0_proofs.files import read_limited, write_atomic
 from zk0_proofs.srs import LOCAL_CHAIN_IDS, require_local_chain
 from zk0_proofs.types import Address, Digest
 
@@ -51,7 +52,16 @@ class Deployment:
     """keccak of the creation code, to tell releases apart."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CompiledVerifier:
+    """What contracts/script/build_artifacts.js writes of one, as far as it is needed."""
+
+    bytecode: Annotated[str, Field(pattern=r"^0x([0-9a-f]{2})+$")]
+    circuit: dict[str, str]
+
+
 _DEPLOYMENT = TypeAdapter(Deployment)
+_COMPILED = TypeAdapter(_CompiledVerifier)
 _VERIFIER_LIMIT_BYTES = 1024 * 1024
 
 
@@ -180,27 +190,26 @@ def verifier_code(circuit: CircuitPins, compiled: Path | None = None) -> bytes:
         ConfigError: it belongs to another circuit, or the file holds none.
         StateError: the file cannot be read.
     """
-    found = verifier_artefact() if compiled is None else _read_verifier(compiled)
+    found = _COMPILED.validate_python(verifier_artefact()) if compiled is None else _read_verifier(compiled)
     expected = {"vk": circuit.vk_hash, "settings": circuit.settings_hash, "srs": circuit.srs_hash}
-    if found["circuit"] != {name: digest.hex() for name, digest in expected.items()}:
+    if found.circuit != {name: digest.hex() for name, digest in expected.items()}:
         raise ConfigError(
-            f"{compiled or 'the packaged verifier'} is of the circuit with vk {found['circuit']['vk']}, "
+            f"{compiled or 'the packaged verifier'} is of the circuit with vk {found.circuit.get('vk')}, "
             f"expected vk {circuit.vk_hash.hex()}; make one for your SRS: python -m zk0_proofs.solidity "
             "verifier.sol --srs FILE, then node contracts/script/build_artifacts.js --verifier verifier.sol "
             "OUT.json, and set ZK0_AGGREGATOR_VERIFIER=OUT.json"
         )
-    return bytes.fromhex(found["bytecode"].removeprefix("0x"))
+    return bytes.fromhex(found.bytecode.removeprefix("0x"))
 
 
-def _read_verifier(path: Path) -> dict[str, Any]:
+def _read_verifier(path: Path) -> _CompiledVerifier:
     try:
-        found: dict[str, Any] = parse_json(read_limited(path, _VERIFIER_LIMIT_BYTES))
-        bytes.fromhex(found["bytecode"].removeprefix("0x")), found["circuit"]["vk"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _COMPILED.validate_json(read_limited(path, _VERIFIER_LIMIT_BYTES))
+    except ValidationError as error:
         raise ConfigError(
-            f"{path} is no compiled verifier ({error}); expected what build_artifacts.js --verifier wrote"
+            f"{path} is no compiled verifier ({first_problem(error)}); "
+            "expected what build_artifacts.js --verifier wrote"
         ) from error
-    return found
 
 
 def _deploy_verifier(sender: Sender, code: bytes) -> Address:
