@@ -95,7 +95,7 @@ e2e: setup ## Run the whole loop as a test
 test-hosts: setup ## Run aggregator and nodes on hosts of their own, in network namespaces (as root)
 	$(PYTEST) -s tests/hosts
 
-test-kills: setup ## Kill every kind of process at every step and compare the models (about 25 minutes)
+test-kills: setup ## Kill every kind of process at every step and compare the models (about 30 minutes)
 	$(PYTEST) -s tests/kills
 
 test-guide: setup ## Run the commands of docs/operators.md as they stand there

@@ -2,7 +2,7 @@
 
 One undisturbed campaign tells the digests. Then, for each kind of process, a campaign with the same seeds is
 run in which that process is killed as soon as a step is on disk, and started again as its operator would.
-Not part of `make test`: it takes a quarter of an hour on two cores. `make test-kills` prints the table.
+Not part of `make test`: it takes half an hour on two cores. `make test-kills` prints the table.
 """
 
 from __future__ import annotations
