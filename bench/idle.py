@@ -42,6 +42,8 @@ def main() -> None:
         if kind is not None:
             times = process.cpu_times()
             before[process] = (kind, times.user + times.system)
+    if not before:
+        sys.exit("no process of a network runs; start zk0-aggregator up and zk0-node join first")
     time.sleep(seconds)
     table = Table("process", "memory, MiB", "of its own, MiB", f"CPU over {seconds:.0f} s, % of a core")
     for process, (kind, spent) in sorted(before.items(), key=lambda item: item[1][0]):

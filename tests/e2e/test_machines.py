@@ -157,6 +157,7 @@ def test_a_campaign_survives_that_everything_is_killed(network: Network) -> None
 
 def test_an_ejected_node_is_kept_out(network: Network) -> None:
     aggregator, node = network.aggregator, network.nodes[1]
+    assert node.is_connected  # by its heartbeats: nobody has asked it for anything lately
     aggregator.command("eject", node.address[:12])
     wait_until("an ejected node loses its connection", lambda: not node.is_connected, 120)
     assert [found["status"] for found in aggregator.status()["nodes"]] == ["online"]
