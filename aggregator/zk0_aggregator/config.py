@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,8 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from zk0_ledger.config import LedgerConfig, default_home
-from zk0_ledger.config import load_config as load_ledger_config
-from zk0_proofs.encoding import ChecksumAddress
+from zk0_ledger.config import config_of as ledger_config_of
+from zk0_proofs.encoding import ChecksumAddress, all_problems
 from zk0_proofs.errors import ConfigError
 from zk0_proofs.files import read_limited
 
@@ -104,20 +103,18 @@ class AggregatorSettings(BaseSettings):
     def ledger_config(self) -> LedgerConfig:
         """Return the chain's settings: of the user's own chain by default, else of one below `home`.
 
+        What `chain` says wins, None included.
+
         Raises:
             ConfigError: a ZK0_LEDGER_* variable is wrong.
         """
-        return self.chain or self._ledger_config({})
-
-    def _ledger_config(self, told: Mapping[str, Any]) -> LedgerConfig:
         is_default = self.home == default_aggregator_home().resolve()
-        home = default_home() if is_default else self.home / "chain"
-        return load_ledger_config(**{"home": home, "seed": self.insecure_seed, **told})
-
-    def with_whole_chain(self) -> AggregatorSettings:
-        """Return the settings with what `chain` leaves open."""
-        told = {} if self.chain is None else self.chain.model_dump(exclude_unset=True)
-        return self.model_copy(update={"chain": self._ledger_config(told)})
+        values: dict[str, Any] = {"home": default_home() if is_default else self.home / "chain"}
+        if self.insecure_seed is not None:
+            values["seed"] = self.insecure_seed
+        if self.chain is not None:
+            values |= self.chain.model_dump(exclude_unset=True)
+        return ledger_config_of(values)
 
 
 def _bracketed(host: str) -> str:
@@ -134,11 +131,9 @@ def load_settings(home: Path | None = None, **overrides: Any) -> AggregatorSetti
         folder = (AggregatorSettings() if home is None else AggregatorSettings(home=home)).home
         values = _read(folder / SETTINGS_FILE) | {"home": folder}
         values.update({name: value for name, value in overrides.items() if value not in (None, (), [])})
-        settings = AggregatorSettings(**values)
-        return settings if settings.chain is None else settings.with_whole_chain()
+        return AggregatorSettings(**values)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all'}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"settings of the aggregator: {problems}") from error
+        raise ConfigError(f"settings of the aggregator: {all_problems(error)}") from error
     except SettingsError as error:  # a variable of several values that is no JSON
         raise ConfigError(f"{error}; expected JSON, such as '[\"zk0.example.org\"]'") from error
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -99,8 +100,17 @@ def load_config(**overrides: Any) -> LedgerConfig:
     Raises:
         ConfigError: naming every wrong setting at once.
     """
+    return config_of({name: value for name, value in overrides.items() if value is not None})
+
+
+def config_of(values: Mapping[str, Any]) -> LedgerConfig:
+    """Return the settings that `values` are, completed by the environment; None is a value too.
+
+    Raises:
+        ConfigError: naming every wrong setting at once.
+    """
     try:
-        return LedgerConfig(**{name: value for name, value in overrides.items() if value is not None})
+        return LedgerConfig(**values)
     except ValidationError as error:
         wrong = "; ".join(
             f"{ENV_PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" if fault["loc"] else fault["msg"]

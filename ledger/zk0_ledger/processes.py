@@ -1,4 +1,4 @@
-"""The process of the local chain: what runs, since when, for whom; and how it ends with its starter."""
+"""Processes that end with their starter, such as the local chain; their logs and ports."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from platformdirs import user_cache_path, user_data_path
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from zk0_proofs.encoding import ChecksumAddress
+from zk0_proofs.encoding import ChecksumAddress, all_problems
 from zk0_proofs.errors import ConfigError
 from zk0_proofs.files import parse_json, read_limited
 
@@ -90,8 +90,7 @@ def settings_of(values: Mapping[str, Any], source: str) -> NodeSettings:
     try:
         return NodeSettings(**values)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all'}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"settings {source}: {problems}") from error
+        raise ConfigError(f"settings {source}: {all_problems(error)}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

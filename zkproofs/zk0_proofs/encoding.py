@@ -49,6 +49,11 @@ def first_problem(error: Exception) -> str:
     return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
 
 
+def all_problems(error: ValidationError) -> str:
+    """Return in one line everything that is wrong with settings."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'all'}: {e['msg']}" for e in error.errors())
+
+
 def _from_hex(text: str) -> bytes:
     content = bytes.fromhex(text.removeprefix("0x"))
     # `bytes.fromhex` skips white space: a short value could be padded to the right length with it.

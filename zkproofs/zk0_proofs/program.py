@@ -19,18 +19,20 @@ logger = logging.getLogger(__name__)
 
 def run_program(app: Callable[[], object]) -> None:
     """Run a command line to its end; `--verbose` shows where an error arose."""
+    in_full = "--verbose" in sys.argv
     try:
         app()
     except Zk0Error as error:
-        _tell(error, in_full="--verbose" in sys.argv)
+        _tell(error, in_full=in_full)
         sys.exit(error.exit_code)
     except (OSError, sqlite3.Error) as error:
         # Where an own message would help more it is raised there; no operator has use for a traceback.
-        logger.info("where it arose", exc_info=True)
+        if not in_full:
+            logger.info("where it arose", exc_info=True)
         is_of_file = isinstance(error, sqlite3.Error) or error.filename or error.errno in _OF_FILES
         hint = "; check the file, its owner and the space on its disk" if is_of_file else ""
         told = StateError(f"{type(error).__name__}: {error}{hint}")
-        _tell(told, in_full="--verbose" in sys.argv)
+        _tell(told, in_full=in_full)
         sys.exit(told.exit_code)
 
 
